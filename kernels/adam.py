@@ -1,0 +1,82 @@
+"""Adam, AdamW and AMSGrad for one element, and the loops that run them over flat arrays."""
+
+from typing import NamedTuple
+
+from numba import prange
+
+from refoptim.kernels.arithmetic import fma, maximum, sqrt, widen
+from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+
+
+class Scalars(NamedTuple):
+    """What one step needs beside the arrays: computed on the host in float64, rounded once to the arithmetic's type."""
+
+    sign: float  # -1 maximizes
+    weight_decay: float  # L2, added to the gradient; 0 is off
+    decay: float  # decoupled decay times (1 - beta1**t), which step_size divides out again; 0 is off
+    beta1: float
+    one_minus_beta1: float
+    beta2: float
+    one_minus_beta2: float
+    inv_sqrt_bias2: float  # 1 / sqrt(1 - beta2**t)
+    eps: float
+    step_size: float  # lr / (1 - beta1**t)
+
+
+def adam(theta, g, m, v, h):
+    """Return the parameter and both moments after one step."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    m = fma(h.beta1, m, h.one_minus_beta1 * g)
+    v = fma(h.beta2, v, h.one_minus_beta2 * g * g)
+    delta = m / fma(sqrt(v), h.inv_sqrt_bias2, h.eps)
+    if h.decay != 0:
+        delta = fma(h.decay, theta, delta)
+    return fma(-h.step_size, delta, theta), m, v
+
+
+def amsgrad(theta, g, m, v, v_max, h):
+    """Return the parameter, both moments and the largest second moment so far after one step."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    m = fma(h.beta1, m, h.one_minus_beta1 * g)
+    v = fma(h.beta2, v, h.one_minus_beta2 * g * g)
+    v_max = maximum(v_max, v)
+    delta = m / fma(sqrt(v_max), h.inv_sqrt_bias2, h.eps)
+    if h.decay != 0:
+        delta = fma(h.decay, theta, delta)
+    return fma(-h.step_size, delta, theta), m, v, v_max
+
+
+_adam_cpu, _adam_gpu = cpu_rule(adam), gpu_rule(adam)
+_amsgrad_cpu, _amsgrad_gpu = cpu_rule(amsgrad), gpu_rule(amsgrad)
+
+
+@cpu_kernel
+def adam_cpu(theta, g, m, v, h):
+    for i in prange(theta.size):
+        theta[i], m[i], v[i] = _adam_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)
+
+
+@gpu_kernel
+def adam_gpu(theta, g, m, v, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], m[i], v[i] = _adam_gpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)
+
+
+@cpu_kernel
+def amsgrad_cpu(theta, g, m, v, v_max, h):
+    for i in prange(theta.size):
+        theta[i], m[i], v[i], v_max[i] = _amsgrad_cpu(
+            widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
+        )
+
+
+@gpu_kernel
+def amsgrad_gpu(theta, g, m, v, v_max, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], m[i], v[i], v_max[i] = _amsgrad_gpu(
+            widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
+        )

@@ -1,0 +1,107 @@
+"""The operations of a rule that need care: one rounding for a product and a sum, and a root of the argument's type.
+
+Each is a plain Python function, exact, which the CUDA simulator, the mutants and a reader's debugger run, and an
+overload for compiled code that emits the LLVM intrinsic. The overloads serve the CPU and CUDA alike.
+
+Numba's caches of compiled kernels do not notice when this file changes: run ``make clean-cache`` afterwards.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic, overload
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c, rounded once to the widest type of the three."""
+    kind = np.result_type(type(a), type(b), type(c)).type
+    a, b, c = float(a), float(b), float(c)
+    plain = a * b + c
+    if not math.isfinite(plain) and not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        return kind(plain)
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    return kind(plain) if exact == 0 else _round(exact, kind)
+
+
+def sqrt(x: Any) -> Any:
+    """Return the square root of x, correctly rounded in x's own type."""
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(x)
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """Return the larger of a and b, NaN if either is NaN, as torch and NumPy do."""
+    return a if a > b or a != a else b
+
+
+def widen(x: Any, scalars: Any) -> Any:
+    """Return x in the type of the scalars: a float32 load, given float64 scalars, starts a float64 computation."""
+    return type(scalars[0])(x)
+
+
+def _round(exact: Fraction, kind: Callable[[float], Any]) -> Any:
+    try:
+        nearest = float(exact)
+    except OverflowError:
+        return kind(math.copysign(math.inf, exact))
+    if kind is np.float32 and Fraction(nearest) != exact and not math.frexp(nearest)[0] * 2.0**53 % 2:
+        # Rounding to float64 first and to float32 after would round twice. The neighbour with an odd last bit, on the
+        # side of the exact value, cannot be mistaken for a tie of the coarser format.
+        nearest = math.nextafter(nearest, math.inf if exact > nearest else -math.inf)
+    with np.errstate(over="ignore"):
+        return kind(nearest)
+
+
+@intrinsic
+def _fma(typing_context, a, b, c):
+    widest = max(a, b, c, key=lambda argument: argument.bitwidth)
+
+    def generate(context, builder, signature, arguments):
+        pairs = zip(arguments, signature.args, strict=True)
+        return builder.fma(*(context.cast(builder, value, kind, widest) for value, kind in pairs))
+
+    return widest(a, b, c), generate
+
+
+@intrinsic
+def _sqrt(typing_context, x):
+    def generate(context, builder, signature, arguments):
+        return builder.call(builder.module.declare_intrinsic("llvm.sqrt", [arguments[0].type]), arguments)
+
+    return x(x), generate
+
+
+@intrinsic
+def _widen(typing_context, x, scalars):
+    kind = scalars[0]
+
+    def generate(context, builder, signature, arguments):
+        return context.cast(builder, arguments[0], x, kind)
+
+    return kind(x, scalars), generate
+
+
+@overload(fma, inline="always", target="generic")
+def _compile_fma(a, b, c):
+    if all(isinstance(argument, types.Float) for argument in (a, b, c)):
+        return lambda a, b, c: _fma(a, b, c)
+    return None
+
+
+@overload(sqrt, inline="always", target="generic")
+def _compile_sqrt(x):
+    return lambda x: _sqrt(x)
+
+
+@overload(maximum, inline="always", target="generic")
+def _compile_maximum(a, b):
+    return lambda a, b: a if a > b or a != a else b
+
+
+@overload(widen, inline="always", target="generic")
+def _compile_widen(x, scalars):
+    return lambda x, scalars: _widen(x, scalars)

@@ -1,0 +1,85 @@
+"""Stochastic gradient descent for one element, plain, with momentum and with Nesterov's, and the loops that run it."""
+
+from typing import NamedTuple
+
+from numba import prange
+
+from refoptim.kernels.arithmetic import fma, widen
+from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+
+
+class Scalars(NamedTuple):
+    """What one step needs beside the arrays: computed on the host in float64, rounded once to the arithmetic's type."""
+
+    sign: float  # -1 maximizes
+    weight_decay: float  # L2, added to the gradient; 0 is off
+    lr: float
+    momentum: float
+    one_minus_dampening: float  # 1 when a parameter's momentum buffer starts
+
+
+def sgd(theta, g, h):
+    """Return the parameter after one step."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    return fma(-h.lr, g, theta)
+
+
+def momentum(theta, g, b, h):
+    """Return the parameter and the momentum buffer after one step."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    b = fma(h.momentum, b, h.one_minus_dampening * g)
+    return fma(-h.lr, b, theta), b
+
+
+def nesterov(theta, g, b, h):
+    """Return the parameter and the momentum buffer after one step that looks ahead along the momentum."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    b = fma(h.momentum, b, h.one_minus_dampening * g)
+    return fma(-h.lr, fma(h.momentum, b, g), theta), b
+
+
+_sgd_cpu, _sgd_gpu = cpu_rule(sgd), gpu_rule(sgd)
+_momentum_cpu, _momentum_gpu = cpu_rule(momentum), gpu_rule(momentum)
+_nesterov_cpu, _nesterov_gpu = cpu_rule(nesterov), gpu_rule(nesterov)
+
+
+@cpu_kernel
+def sgd_cpu(theta, g, h):
+    for i in prange(theta.size):
+        theta[i] = _sgd_cpu(widen(theta[i], h), widen(g[i], h), h)
+
+
+@gpu_kernel
+def sgd_gpu(theta, g, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i] = _sgd_gpu(widen(theta[i], h), widen(g[i], h), h)
+
+
+@cpu_kernel
+def momentum_cpu(theta, g, b, h):
+    for i in prange(theta.size):
+        theta[i], b[i] = _momentum_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
+
+
+@gpu_kernel
+def momentum_gpu(theta, g, b, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], b[i] = _momentum_gpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
+
+
+@cpu_kernel
+def nesterov_cpu(theta, g, b, h):
+    for i in prange(theta.size):
+        theta[i], b[i] = _nesterov_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
+
+
+@gpu_kernel
+def nesterov_gpu(theta, g, b, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], b[i] = _nesterov_gpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)

@@ -1,0 +1,136 @@
+"""Parameter groups as users write them, and state_dicts: packed, checked and unpacked."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from .implementations import Algorithm
+from .layout import Layout
+from .parameter import Parameter
+from .slots import checked_array, checked_number
+
+Group = dict[str, Any]
+
+
+def normalized_group(group: Any) -> Group:
+    """Return a copy of the group with a list of parameters, and their names apart. Raise if it is malformed."""
+    if not isinstance(group, dict):
+        raise TypeError(f"param_group must be a dict, but got {type(group)}")
+    params = group["params"]
+    if isinstance(params, set):
+        raise TypeError(
+            "optimizer parameters need to be organized in ordered collections, but "
+            "the ordering of parameters in sets will change between runs. Please use a list instead."
+        )
+    items = [params] if isinstance(params, Parameter) else list(params)
+    names = [item[0] for item in items if isinstance(item, tuple)]
+    if names and len(names) != len(items):
+        raise ValueError("all optimizer params should be with/without names. Some param names are missing")
+    params = [item[1] if isinstance(item, tuple) else item for item in items]
+    for param in params:
+        if not isinstance(param, Parameter):
+            raise TypeError(
+                "optimizer can only optimize Parameters, "
+                f"but one of the params is {type(param).__module__}.{type(param).__qualname__}: write Parameter(array)"
+            )
+    return {**group, "params": params} | ({"param_names": names} if names else {})
+
+
+def check_disjoint(group: Group, others: list[Group]) -> None:
+    """Raise if a parameter of the group is in another one, or if only some groups have names."""
+    taken: set[Parameter] = set()
+    for other in others:
+        taken.update(other["params"])
+        if ("param_names" in group) != ("param_names" in other):
+            kind = "with names" if "param_names" in group else "without names"
+            raise ValueError(
+                "all optimizer param groups should be with/without names. "
+                f"cannot add param group {kind} to the optimizer"
+            )
+    if not taken.isdisjoint(group["params"]):
+        raise ValueError("some parameters appear in more than one parameter group")
+
+
+def pack(groups: list[Group], entry_of: Callable[[Parameter], Mapping[Any, Any]]) -> dict[str, Any]:
+    """Return state and options in torch's layout: parameters are numbers, in order, and arrays are copies."""
+    numbers: dict[Parameter, int] = {}
+    for group in groups:
+        for param in group["params"]:
+            numbers.setdefault(param, len(numbers))
+    state = {number: _copied(entry_of(param)) for param, number in numbers.items()}
+    packed = [
+        {name: deepcopy(value) for name, value in group.items() if name != "params"}
+        | {"params": [numbers[param] for param in group["params"]]}
+        for group in groups
+    ]
+    return {"state": {number: entry for number, entry in state.items() if entry}, "param_groups": packed}
+
+
+def _copied(entry: Mapping[Any, Any]) -> dict[Any, Any]:
+    # Arrays that carry derivatives cannot be copied without cutting them off, and are never changed in place.
+    return {name: value if _is_foreign(value) else deepcopy(value) for name, value in entry.items()}
+
+
+def _is_foreign(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in ("torch", "autograd", "jax")
+
+
+def merged_groups(live: list[Group], saved: Any) -> list[Group]:
+    """Return the saved options with the live parameters; what a saved group lacks is taken from the live one."""
+    if len(live) != len(saved):
+        raise ValueError(
+            f"loaded state dict has a different number of parameter groups: {len(saved)} instead of {len(live)}"
+        )
+    for number, (old, new) in enumerate(zip(live, saved, strict=True)):
+        if len(old["params"]) != len(new["params"]):
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
+                f"group {number} has {len(new['params'])} parameters instead of {len(old['params'])}"
+            )
+    return [{**old, **deepcopy(dict(new)), "params": old["params"]} for old, new in zip(live, saved, strict=True)]
+
+
+def entries(
+    algorithm: Algorithm, groups: list[Group], state_dict: Mapping[str, Any]
+) -> dict[Parameter, dict[Any, Any]]:
+    """Return the saved state by parameter, checked and copied."""
+    owner: dict[Any, tuple[Parameter, Group]] = {}
+    for group, saved in zip(groups, state_dict["param_groups"], strict=True):
+        for number, param in zip(saved["params"], group["params"], strict=True):
+            owner.setdefault(number, (param, group))
+    found: dict[Parameter, dict[Any, Any]] = {}
+    for number, entry in state_dict["state"].items():
+        if number not in owner:
+            raise ValueError(f"loaded state dict has state for parameter {number!r}, which is in none of its groups")
+        param, group = owner[number]
+        found[param] = _checked_entry(algorithm, param, group, entry, number)
+    return found
+
+
+def _checked_entry(
+    algorithm: Algorithm, param: Parameter, group: Group, entry: Mapping[Any, Any], number: Any
+) -> dict[Any, Any]:
+    known = {*algorithm.initial_host, *algorithm.state_arrays}
+    present = {name: value for name, value in entry.items() if value is not None}
+    if known & present.keys():
+        variant = algorithm._variant(group)
+        needed = {*algorithm.initial_host, *variant.state} if variant.counts else set()
+        for name in sorted(needed - present.keys()):
+            raise KeyError(f"{name}: missing from the loaded state of parameter {number!r}, which has {list(present)}")
+    checked: dict[Any, Any] = {}
+    for name, value in present.items():
+        if name in algorithm.initial_host:
+            checked[name] = checked_number(name, value, algorithm.initial_host[name])
+        elif name in algorithm.state_arrays and param.buffer is not None and not group.get("differentiable"):
+            checked[name] = checked_array(f"{name} of parameter {number!r}", value, param.shape, param.dtype)
+        else:
+            checked[name] = value if _is_foreign(value) else deepcopy(value)
+    return checked
+
+
+def fill(layouts: list[Layout], found: dict[Parameter, dict[Any, Any]]) -> None:
+    """Write the loaded state into layouts that have none."""
+    for layout in layouts:
+        for param in layout.members():
+            if param in found:
+                layout.entry(param).update(found[param])

@@ -1,0 +1,40 @@
+"""Checks of what a user hands to an optimizer, with torch's messages. They run before anything is changed."""
+
+from typing import Any
+
+import numpy as np
+
+
+def check_lr(lr: Any, accept_nan: bool = False) -> None:
+    """Raise unless the learning rate is at least 0: a number, or an array of one element."""
+    if np.ndim(lr) != 0 and np.size(lr) != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    check_least("learning rate", lr, accept_nan=accept_nan)
+
+
+def check_least(what: str, value: Any, accept_nan: bool = False) -> None:
+    """Raise unless the value is at least 0."""
+    if not (value >= 0.0 or (accept_nan and value != value)):
+        raise ValueError(f"Invalid {what}: {value}")
+
+
+def check_betas(betas: Any) -> None:
+    """Raise unless both are in [0, 1)."""
+    for index in (0, 1):
+        if not 0.0 <= betas[index] < 1.0:
+            raise ValueError(f"Invalid beta parameter at index {index}: {betas[index]}")
+
+
+def check_implementation(group: dict[str, Any]) -> None:
+    """Raise where two ways to compute are asked for at once."""
+    if group.get("fused"):
+        if group.get("differentiable"):
+            raise RuntimeError("`fused` does not support `differentiable`")
+        if group.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+
+def check_arithmetic(arithmetic: Any) -> None:
+    """Raise unless it names a way to compute."""
+    if arithmetic not in (None, "float64"):
+        raise ValueError(f"Invalid arithmetic: {arithmetic!r}; use None (the parameters' own) or 'float64'")

@@ -1,0 +1,81 @@
+"""Adam, AdamW and AMSGrad as published."""
+
+from typing import Any
+
+from .namespace import namespace
+
+
+def adam(
+    theta: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    *,
+    t: int,
+    gamma: Any,
+    beta1: Any,
+    beta2: Any,
+    epsilon: Any,
+    lambda_: Any,
+    decoupled: bool = False,
+    maximize: bool = False,
+) -> tuple[Any, Any, Any]:
+    r"""Return the parameter and both moments after step t.
+
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \theta_t &= \theta_{t-1} - \gamma \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    where :math:`\gamma` is ``lr``, :math:`\beta_1, \beta_2` are ``betas``, :math:`\epsilon` is ``eps`` and
+    :math:`\lambda` is ``weight_decay``, which adds :math:`\lambda \theta_{t-1}` to the gradient or, ``decoupled``,
+    takes :math:`\gamma \lambda \theta_{t-1}` from the parameter.
+    """
+    sqrt = namespace(theta).sqrt
+    theta, g = _decayed(theta, g, gamma, lambda_, decoupled, maximize)
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g * g
+    m_hat = m / (1 - beta1**t)
+    v_hat = v / (1 - beta2**t)
+    return theta - gamma * m_hat / (sqrt(v_hat) + epsilon), m, v
+
+
+def amsgrad(
+    theta: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    v_max: Any,
+    *,
+    t: int,
+    gamma: Any,
+    beta1: Any,
+    beta2: Any,
+    epsilon: Any,
+    lambda_: Any,
+    decoupled: bool = False,
+    maximize: bool = False,
+) -> tuple[Any, Any, Any, Any]:
+    r"""Return the parameter, both moments and the largest second moment so far after step t.
+
+    As :func:`adam`, with :math:`\hat v^{max}_t = \max(\hat v^{max}_{t-1}, v_t)` in the place of :math:`v_t` in the
+    root: the maximum is taken before the bias is corrected, as torch does since 2.6 and as its code always did.
+    """
+    xp = namespace(theta)
+    theta, g = _decayed(theta, g, gamma, lambda_, decoupled, maximize)
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g * g
+    v_max = xp.maximum(v_max, v)
+    m_hat = m / (1 - beta1**t)
+    v_hat = v_max / (1 - beta2**t)
+    return theta - gamma * m_hat / (xp.sqrt(v_hat) + epsilon), m, v, v_max
+
+
+def _decayed(theta: Any, g: Any, gamma: Any, lambda_: Any, decoupled: bool, maximize: bool) -> tuple[Any, Any]:
+    if maximize:
+        g = -g
+    if lambda_ == 0:
+        return theta, g
+    if decoupled:
+        return theta - gamma * lambda_ * theta, g
+    return theta, g + lambda_ * theta

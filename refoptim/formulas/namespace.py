@@ -1,0 +1,17 @@
+"""Where ``sqrt`` and ``maximum`` come from for the array at hand."""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+# Array types that wrap another library's without saying which functions serve them.
+_FUNCTIONS_OF = {"autograd": "autograd.numpy", "torch": "torch"}
+
+
+def namespace(array: Any) -> Any:
+    """Return the module that has the functions for this kind of array: NumPy's, unless it comes from elsewhere."""
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    library = type(array).__module__.partition(".")[0]
+    return sys.modules.get(_FUNCTIONS_OF.get(library, "numpy"), np)

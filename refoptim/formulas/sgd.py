@@ -1,0 +1,50 @@
+"""Stochastic gradient descent as published: plain, with momentum and with Nesterov's."""
+
+from typing import Any
+
+
+def sgd(theta: Any, g: Any, *, gamma: Any, lambda_: Any, maximize: bool = False) -> tuple[Any]:
+    r"""Return the parameter after one step.
+
+    .. math::
+        \theta_t = \theta_{t-1} - \gamma (g_t + \lambda \theta_{t-1})
+
+    where :math:`\gamma` is ``lr`` and :math:`\lambda` is ``weight_decay``.
+    """
+    return (theta - gamma * _decayed(theta, g, lambda_, maximize),)
+
+
+def momentum(
+    theta: Any,
+    g: Any,
+    b: Any,
+    *,
+    first: bool,
+    gamma: Any,
+    mu: Any,
+    tau: Any,
+    lambda_: Any,
+    nesterov: bool = False,
+    maximize: bool = False,
+) -> tuple[Any, Any]:
+    r"""Return the parameter and the momentum buffer after one step.
+
+    .. math::
+        g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
+        b_t &= \mu b_{t-1} + (1 - \tau) g_t \quad\text{and, at a parameter's first gradient, } b_t = g_t \\
+        \theta_t &= \theta_{t-1} - \gamma b_t \quad\text{or, with Nesterov's, }
+        \theta_{t-1} - \gamma (g_t + \mu b_t)
+
+    where :math:`\gamma` is ``lr``, :math:`\mu` is ``momentum``, :math:`\tau` is ``dampening`` and :math:`\lambda` is
+    ``weight_decay``. The learning rate stays outside the buffer, as in torch; Sutskever et al. and Keras put it inside.
+    """
+    g = _decayed(theta, g, lambda_, maximize)
+    b = +g if first else mu * b + (1 - tau) * g
+    direction = g + mu * b if nesterov else b
+    return theta - gamma * direction, b
+
+
+def _decayed(theta: Any, g: Any, lambda_: Any, maximize: bool) -> Any:
+    if maximize:
+        g = -g
+    return g if lambda_ == 0 else g + lambda_ * theta

@@ -1,0 +1,106 @@
+"""The ways to compute a step: the fused kernel, the formula on flat arrays, and the formula parameter by parameter.
+
+Each takes a step and one of its runs, and yields what to call. Nothing is changed until it is called.
+"""
+
+from array import array
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from .buffers import Array
+from .formulas.namespace import namespace
+from .slots import Host, Run, Slots
+
+Launch = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+class Variant(NamedTuple):
+    """One algorithm under one set of options."""
+
+    kernel: Callable[..., None]  # takes the parameters, the gradients, the state arrays and the scalars
+    formula: Callable[..., tuple[Any, ...]]  # the same with symbols; returns the new parameters and state
+    state: tuple[str, ...] = ()  # the names of the state arrays, in the order both take them
+    counts: bool = True  # whether there is host state, such as a step count; parameters without are all alike
+
+
+class Algorithm(Protocol):
+    """What an implementation asks of an optimizer, for one of its groups and a parameter's host state before the step."""
+
+    arithmetic: str | None
+    initial_host: ClassVar[dict[str, Any]]
+    state_arrays: ClassVar[tuple[str, ...]]
+
+    def _variant(self, group: dict[str, Any]) -> Variant: ...
+    def _scalars(self, group: dict[str, Any], host: Host) -> Any: ...
+    def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]: ...
+    def _advance(self, host: Host) -> dict[str, Any]: ...
+    def _initial_values(self, group: dict[str, Any]) -> dict[str, float]: ...
+
+
+class Step(NamedTuple):
+    """A step of the parameters of one group and one dtype."""
+
+    algorithm: Algorithm
+    group: dict[str, Any]
+    variant: Variant
+    slots: Slots
+
+
+def fused(step: Step, run: Run) -> Iterator[Launch]:
+    """Launch the kernel once for the run."""
+    slots = step.slots
+    scalars = step.algorithm._scalars(step.group, slots.host_of(run.first))
+    if slots.real == np.float32 and step.algorithm.arithmetic is None:
+        # array("f") rounds as NumPy does, but to infinity without a warning, and takes a third of the time.
+        scalars = type(scalars)(*np.frombuffer(array("f", scalars), np.float32))
+    yield step.variant.kernel, (*_arrays(step, run), scalars)
+
+
+def foreach(step: Step, run: Run) -> Iterator[Launch]:
+    """Evaluate the formula once, on the flat arrays of the run."""
+    symbols = step.algorithm._symbols(step.group, step.slots.host_of(run.first))
+    yield _evaluate, (step, symbols, _arrays(step, run))
+
+
+def for_loop(step: Step, run: Run) -> Iterator[Launch]:
+    """Evaluate the formula for one parameter after the other."""
+    symbols = step.algorithm._symbols(step.group, step.slots.host_of(run.first))
+    for single in step.slots.each(run):
+        yield _evaluate, (step, symbols, _arrays(step, single))
+
+
+def choose(group: dict[str, Any]) -> Callable[[Step, Run], Iterator[Launch]]:
+    """Return the implementation that a group asks for: fused, unless an option says otherwise, as in torch."""
+    use_fused, use_foreach = group.get("fused"), group.get("foreach")
+    if use_fused or (use_fused is None and use_foreach is None):
+        return fused
+    return foreach if use_foreach else for_loop
+
+
+def _arrays(step: Step, run: Run) -> tuple[Array, ...]:
+    state = [step.slots.arrays[name] for name in step.variant.state]
+    return (run.theta, run.grad, *(state if run.span is None else [flat[run.span] for flat in state]))
+
+
+def _evaluate(step: Step, symbols: dict[str, Any], arrays: tuple[Array, ...]) -> None:
+    theta, _, *state = arrays
+    wide = theta.dtype if step.algorithm.arithmetic is None else np.dtype(step.algorithm.arithmetic)
+    with np.errstate(all="ignore"):
+        new = step.variant.formula(*(flat.astype(wide, copy=False) for flat in arrays), **symbols)
+        for flat, values in zip((theta, *state), new, strict=True):
+            flat[...] = values
+
+
+def differentiate(
+    algorithm: Algorithm, group: dict[str, Any], data: Any, grad: Any, entry: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Return the new parameter and its new state, which carry the derivatives of everything they were made from."""
+    variant = algorithm._variant(group)
+    started = any(name in entry for name in (*variant.state, *algorithm.initial_host))
+    host = {name: entry[name] for name in algorithm.initial_host} if started else None
+    state = [entry[name] if name in entry else namespace(data).zeros_like(data) for name in variant.state]
+    theta, *new = variant.formula(data, grad, *state, **algorithm._symbols(group, host))
+    host = algorithm._advance(host) if variant.counts else {}
+    return theta, host | dict(zip(variant.state, new, strict=True))

@@ -1,0 +1,265 @@
+"""The base of every optimizer: parameter groups, state, saving and loading, and the step."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, ClassVar
+from warnings import warn
+
+from . import checkpoint
+from .checks import check_arithmetic, check_implementation
+from .hooks import HookRegistry, with_step_hooks
+from .implementations import Variant
+from .layout import Layout
+from .parameter import Parameter
+from .slots import Host, State
+
+Params = Iterable[Parameter] | Iterable[dict[str, Any]] | Iterable[tuple[str, Parameter]]
+
+# A default that says: every group must give this option itself.
+required: Any = type("Required", (), {"__repr__": lambda _: "<required parameter>"})()
+
+
+class Optimizer(HookRegistry):
+    """Base class of all optimizers, and of your own: override ``step``, use ``param_groups`` and ``state`` as in torch.
+
+    Args:
+        params: parameters, ``(name, parameter)`` pairs, or dicts with ``"params"`` and the options of that group.
+        defaults: the options of groups that do not give their own.
+        arithmetic: ``"float64"`` computes every step in float64 and rounds once; None (default) computes in the
+            parameters' own type.
+
+    Raises:
+        TypeError: params is one parameter or array, or holds something that is not a Parameter.
+        ValueError: params is empty, a parameter is in two groups, or an option is out of range.
+
+    """
+
+    initial_host: ClassVar[dict[str, Any]] = {}
+    state_arrays: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "step" in cls.__dict__:
+            cls.step = with_step_hooks(cls.step)
+
+    def __init__(self, params: Params, defaults: dict[str, Any], *, arithmetic: str | None = None) -> None:
+        super().__init__()
+        check_arithmetic(arithmetic)
+        self.defaults = defaults
+        self.arithmetic = arithmetic
+        self.param_groups: list[dict[str, Any]] = []
+        self._layouts: list[Layout] = []
+        if isinstance(params, Parameter) or hasattr(params, "__array__"):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Parameters or dicts, "
+                f"but got {type(params).__name__}"
+            )
+        groups: list[Any] = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        checked: list[dict[str, Any]] = []
+        for group in groups:
+            checked.append(self._checked_group(group, checked))
+        for group, full in zip(groups, checked, strict=True):
+            self._adopt(group, full)
+
+    @property
+    def state(self) -> State:
+        """What is kept for each parameter: a mapping from parameters to mappings, which can be read and written."""
+        return State(self._entry, lambda: iter(dict.fromkeys(self._params())))
+
+    @state.setter
+    def state(self, values: Mapping[Parameter, Mapping[Any, Any]]) -> None:
+        values = {param: dict(entry) for param, entry in values.items()}
+        for param in self._params():
+            self._entry(param).clear()
+        for param, entry in values.items():
+            self._entry(param).update(entry)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, to be optimized from the next step on.
+
+        Args:
+            param_group: ``"params"`` and any options; options that it does not give are added to it.
+
+        """
+        self._adopt(param_group, self._checked_group(param_group, self.param_groups))
+
+    def step(self, closure: Callable[[], Any] | None = None, *, grads: Iterable[Any] | None = None) -> Any:
+        """Change every parameter that has a gradient, once.
+
+        Args:
+            closure: computes the loss and sets the gradients; called first (default: None).
+            grads: gradients in the order of the parameters, None for those that sit this step out, assigned first to
+                ``p.grad`` (default: None, which leaves the gradients as they are).
+
+        Returns:
+            What the closure returned, or None.
+
+        Raises:
+            ValueError: a gradient has the wrong shape, or there are more or fewer gradients than parameters.
+            TypeError: a gradient has another dtype than its parameter.
+
+        """
+        loss = None if closure is None else closure()
+        if grads is not None:
+            self._assign(grads)
+        # The whole step is planned before any of it is carried out: an error changes nothing.
+        launches = [launch for layout in self._current() for launch in layout.plan(self)]
+        for call, arguments in launches:
+            call(*arguments)
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Remove all gradients, or set those that exist to zero, in place.
+
+        Args:
+            set_to_none: whether gradients become None, so that the parameter sits out the next step unless it gets a
+                new one (default: True). With False ``p.grad`` stays the same array, which ``out=`` can write into.
+
+        """
+        for param in self._params():
+            if set_to_none:
+                param.grad = None
+            elif param.grad is not None:
+                param.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state and the groups' options in torch's layout, parameters as numbers. Arrays are copies."""
+        for hook in self._save_pre.values():
+            hook(self)
+        saved = checkpoint.pack(self.param_groups, self._entry)
+        for hook in self._save_post.values():
+            replaced = hook(self, saved)
+            saved = saved if replaced is None else replaced
+        return saved
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state: one of this library's, or torch's with its tensors turned to arrays.
+
+        Arrays are copied. Options that a saved group lacks stay as they are.
+
+        Raises:
+            ValueError: groups, shapes or values do not fit this optimizer's. Nothing is changed then.
+            KeyError: state that the saved options need is missing.
+
+        """
+        state_dict = dict(state_dict)
+        for hook in self._load_pre.values():
+            replaced = hook(self, state_dict)
+            state_dict = state_dict if replaced is None else replaced
+        groups = checkpoint.merged_groups(self.param_groups, state_dict["param_groups"])
+        for group in groups:
+            self._check(group)
+        entries = checkpoint.entries(self, groups, state_dict)
+        layouts = [Layout(self, group) for group in groups]
+        checkpoint.fill(layouts, entries)
+        self.param_groups, self._layouts = groups, layouts
+        for hook in self._load_post.values():
+            hook(self)
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for index, group in enumerate(self.param_groups):
+            lines += [""] * (index > 0) + [f"Parameter Group {index}"]
+            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
+        return "\n".join([*lines, ")"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        hooks = HookRegistry().__dict__.keys()
+        # A scheduler's wrapper around step belongs to the scheduler, not to a copy of the optimizer.
+        return {name: value for name, value in self.__dict__.items() if name not in hooks and name != "step"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset_hooks()
+
+    def _check(self, options: dict[str, Any]) -> None:
+        """Raise if an option of a group, or a default, is out of its range."""
+        check_implementation(options)
+
+    def _variant(self, group: dict[str, Any]) -> Variant:
+        """Return kernel, formula and state for a group's options."""
+        raise NotImplementedError(f"{type(self).__name__} must override step")
+
+    def _scalars(self, group: dict[str, Any], host: Host) -> Any:
+        """Return what the kernel needs beside arrays, given a parameter's host state before the step."""
+        raise NotImplementedError(f"{type(self).__name__} must override step")
+
+    def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
+        """Return what the formula needs beside arrays, given a parameter's host state before the step."""
+        raise NotImplementedError(f"{type(self).__name__} must override step")
+
+    def _initial_values(self, group: dict[str, Any]) -> dict[str, float]:
+        """Return the state arrays that do not start with zeros."""
+        return {}
+
+    def _advance(self, host: Host) -> dict[str, Any]:
+        """Return a parameter's host state after a step."""
+        host = self.initial_host if host is None else host
+        return {**host, "step": host["step"] + 1} if "step" in host else host
+
+    def _params(self) -> Iterator[Parameter]:
+        return chain.from_iterable(group["params"] for group in self.param_groups)
+
+    def _entry(self, param: Parameter) -> Any:
+        for layout in self._current():
+            entry = layout.entry(param)
+            if entry is not None:
+                return entry
+        raise KeyError(f"{param!r} is not optimized by this optimizer")
+
+    def _assign(self, grads: Iterable[Any]) -> None:
+        params, grads = list(self._params()), list(grads)
+        if len(grads) != len(params):
+            raise ValueError(f"got {len(grads)} gradients for {len(params)} parameters")
+        for param, grad in zip(params, grads, strict=True):
+            if grad is not None:
+                param.check_grad(grad)
+        for param, grad in zip(params, grads, strict=True):
+            param.grad = grad
+
+    def _checked_group(self, group: Any, others: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the group with all options, and raise if it cannot join the others. Nothing is changed."""
+        full = checkpoint.normalized_group(group)
+        for name, default in self.defaults.items():
+            if default is required and name not in full:
+                raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
+            full.setdefault(name, default)
+        self._check(full)
+        for param in full["params"]:
+            if param.is_foreign and not full.get("differentiable"):
+                raise TypeError(
+                    f"a Parameter that holds a {type(param.data).__name__} needs an optimizer with "
+                    "differentiable=True; to optimize its values write Parameter(np.asarray(array))"
+                )
+        if len(set(full["params"])) != len(full["params"]):
+            warn(
+                "optimizer contains a parameter group with duplicate parameters; each is stepped once",
+                stacklevel=4,
+            )
+        checkpoint.check_disjoint(full, others)
+        return full
+
+    def _adopt(self, group: dict[str, Any], full: dict[str, Any]) -> None:
+        layout = Layout(self, full)
+        group.update(full)
+        layout.group = group
+        self.param_groups.append(group)
+        self._layouts.append(layout)
+
+    def _current(self) -> list[Layout]:
+        """Return the layouts, made anew for groups that a user has replaced, removed or given other parameters."""
+        groups, layouts = self.param_groups, self._layouts
+        if len(groups) != len(layouts) or not all(map(Layout.fits, layouts, groups)):
+            state = {param: dict(layout.entry(param)) for layout in layouts for param in layout.members()}
+            self._layouts = [Layout(self, group) for group in groups]
+            for layout in self._layouts:
+                for param in layout.members():
+                    layout.entry(param).update(state.get(param, {}))
+        return self._layouts
+
+
+Optimizer.step = with_step_hooks(Optimizer.step)

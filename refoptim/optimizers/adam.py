@@ -1,0 +1,224 @@
+"""Adam and AdamW."""
+
+from math import sqrt
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import kernels
+from ..checks import check_betas, check_least, check_lr
+from ..formulas import adam as formulas
+from ..implementations import Variant
+from ..optimizer import Optimizer, Params
+from ..scalars import number, one_minus_power
+from ..slots import Host
+
+
+class Adam(Optimizer):
+    r"""Adaptive moment estimation: steps along the mean gradient, divided by the root of the mean squared gradient.
+
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \theta_t &= \theta_{t-1} - \gamma \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    where :math:`m` is the state ``exp_avg``, :math:`v` is ``exp_avg_sq`` and :math:`t` is ``step``, which counts the
+    steps in which the parameter had a gradient.
+
+    Args:
+        params: parameters, ``(name, parameter)`` pairs, or dicts that define groups.
+        lr: learning rate :math:`\gamma`, at least 0; a number or an array of one element (default: 1e-3).
+        betas: how much of the old means is kept, :math:`\beta_1, \beta_2` in [0, 1) (default: (0.9, 0.999)).
+        eps: :math:`\epsilon`, added to the root, at least 0 (default: 1e-8).
+        weight_decay: :math:`\lambda \geq 0`, adds :math:`\lambda \theta_{t-1}` to the gradient (default: 0).
+        amsgrad: divide by the root of the largest :math:`v` so far, state ``max_exp_avg_sq``. The maximum is taken
+            before the bias is corrected, as torch and Keras do; optax takes it afterwards (default: False).
+        foreach: evaluate the formula on the flat arrays of a group (default: None).
+        maximize: climb instead of descend (default: False).
+        capturable: accepted; it has no meaning on a CPU (default: False).
+        differentiable: evaluate the formula on whatever arrays the parameters are, so that derivatives flow through
+            the step (default: False).
+        fused: one kernel for the whole group. None is True, unless ``foreach`` is given; with ``fused=False`` and
+            ``foreach=False`` the formula is evaluated parameter by parameter (default: None).
+        decoupled_weight_decay: take :math:`\gamma \lambda \theta_{t-1}` from the parameter instead of adding to the
+            gradient: AdamW (default: False).
+        arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+
+    Raises:
+        ValueError: an argument is out of its range, or ``betas`` is not two floats.
+        RuntimeError: ``fused`` together with ``foreach`` or ``differentiable``.
+
+    This is the paper's Algorithm 1, :math:`\epsilon` outside the root and not scaled by the bias correction, like
+    torch, optax and tinygrad. Keras, TensorFlow and ONNX compute the "epsilon hat" of its section 2.
+
+    >>> import refoptim as optim
+    >>> p = optim.Parameter([1.0, -2.0])
+    >>> optimizer = optim.Adam([p], lr=0.1)
+    >>> p.grad = np.array([0.5, -0.5])
+    >>> optimizer.step()
+    >>> p.data
+    array([ 0.9, -1.9])
+
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015; Reddi, Kale and Kumar, "On the Convergence of
+    Adam and Beyond", 2018, for ``amsgrad``.
+
+    """
+
+    initial_host: ClassVar[dict[str, Any]] = {"step": 0}
+    state_arrays: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Any = 1e-3,
+        betas: tuple[Any, Any] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+        arithmetic: str | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        self._check(defaults)
+        defaults["betas"] = tuple(betas)
+        super().__init__(params, defaults, arithmetic=arithmetic)
+
+    def _check(self, options: dict[str, Any]) -> None:
+        check_lr(options["lr"])
+        check_least("epsilon value", options["eps"])
+        check_betas(options["betas"])
+        check_least("weight_decay value", options["weight_decay"])
+        kinds = {float if isinstance(beta, float) else np.ndarray for beta in options["betas"]}
+        if len(options["betas"]) != 2 or len(kinds) != 1 or any(isinstance(beta, int) for beta in options["betas"]):
+            raise ValueError(f"betas must be either both floats or both Tensors, but got {options['betas']}")
+        super()._check(options)
+
+    def _variant(self, group: dict[str, Any]) -> Variant:
+        if group["amsgrad"]:
+            return Variant(kernels.adam.amsgrad_cpu, formulas.amsgrad, self.state_arrays)
+        return Variant(kernels.adam.adam_cpu, formulas.adam, self.state_arrays[:2])
+
+    def _scalars(self, group: dict[str, Any], host: Host) -> Any:
+        t = 1 if host is None else host["step"] + 1
+        lr, eps, weight_decay = number(group["lr"]), number(group["eps"]), number(group["weight_decay"])
+        beta1, beta2 = map(number, group["betas"])
+        bias1 = one_minus_power(beta1, t)
+        decoupled = group["decoupled_weight_decay"]
+        return kernels.adam.Scalars(
+            sign=-1.0 if group["maximize"] else 1.0,
+            weight_decay=0.0 if decoupled else weight_decay,
+            decay=weight_decay * bias1 if decoupled else 0.0,
+            beta1=beta1,
+            one_minus_beta1=1.0 - beta1,
+            beta2=beta2,
+            one_minus_beta2=1.0 - beta2,
+            inv_sqrt_bias2=1.0 / sqrt(one_minus_power(beta2, t)),
+            eps=eps,
+            step_size=lr / bias1,
+        )
+
+    def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
+        beta1, beta2 = group["betas"]
+        return {
+            "t": 1 if host is None else host["step"] + 1,
+            "gamma": group["lr"],
+            "beta1": beta1,
+            "beta2": beta2,
+            "epsilon": group["eps"],
+            "lambda_": group["weight_decay"],
+            "decoupled": group["decoupled_weight_decay"],
+            "maximize": group["maximize"],
+        }
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay: the parameter shrinks by its own rule, outside the moments.
+
+    .. math::
+        \theta_t = \theta_{t-1} - \gamma \lambda \theta_{t-1}
+        - \gamma \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    with the moments of :class:`Adam`.
+
+    Args:
+        params: parameters, ``(name, parameter)`` pairs, or dicts that define groups.
+        lr: learning rate :math:`\gamma`, at least 0; a number or an array of one element (default: 1e-3).
+        betas: how much of the old means is kept, :math:`\beta_1, \beta_2` in [0, 1) (default: (0.9, 0.999)).
+        eps: :math:`\epsilon`, added to the root, at least 0 (default: 1e-8).
+        weight_decay: :math:`\lambda \geq 0` (default: 1e-2).
+        amsgrad: divide by the root of the largest :math:`v` so far (default: False).
+        maximize, foreach, capturable, differentiable, fused, arithmetic: as in :class:`Adam`.
+
+    Raises:
+        ValueError: an argument is out of its range, or ``betas`` is not two floats.
+        RuntimeError: ``fused`` together with ``foreach`` or ``differentiable``.
+
+    As torch, optax and Keras have it, the decay is multiplied by the learning rate; the paper's schedule multiplier
+    alone would leave it out. torch rounds :math:`1 - \gamma\lambda` to the parameter's type first, which makes small
+    decays vanish or double: here :math:`\gamma\lambda` is never folded into a number close to 1.
+
+    >>> import refoptim as optim
+    >>> p = optim.Parameter([1.0, -2.0])
+    >>> optimizer = optim.AdamW([p], lr=0.1, weight_decay=0.5)
+    >>> optimizer.step(grads=[np.array([0.0, 0.0])])
+    >>> p.data
+    array([ 0.95, -1.9 ])
+
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
+
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Any = 1e-3,
+        betas: tuple[Any, Any] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        arithmetic: str | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+            arithmetic=arithmetic,
+        )
+
+    def _check(self, options: dict[str, Any]) -> None:
+        # A checkpoint of before the option existed, or a group that says otherwise, is AdamW's all the same.
+        options["decoupled_weight_decay"] = True
+        super()._check(options)

@@ -1,0 +1,276 @@
+"""The state that is kept for the parameters of one group and one dtype, and the runs of them that can step at once."""
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .buffers import REAL_TYPE, Array, aligned_zeros
+from .parameter import Parameter, gather, is_neighbour
+
+# What is kept for a parameter beside arrays, such as {"step": 3}; None while there is no state. Never changed in place:
+# parameters share one object for as long as they agree.
+Host = dict[str, Any] | None
+
+
+class Run(NamedTuple):
+    """Neighbours that can step in one launch: all have a gradient and the same host state."""
+
+    first: int  # the first parameter, as its place in the slots
+    stop: int  # behind the last one
+    theta: Array
+    grad: Array
+    span: slice | None  # their elements in the state arrays; None is all
+
+
+class Slots:
+    """State arrays and host state of some parameters, each array flat and in the parameters' order.
+
+    While all parameters agree, ``host`` is what they share and ``hosts`` is None. When they part, because some had no
+    gradient, ``hosts`` has an entry for each.
+    """
+
+    def __init__(self, params: list[Parameter], initial_host: dict[str, Any], array_names: tuple[str, ...]) -> None:
+        gather(params)
+        self.params = params
+        self.places = {param: place for place, param in enumerate(params)}
+        self.initial_host = initial_host
+        self.array_names = array_names
+        buffer = params[0].buffer
+        assert buffer is not None
+        self.dtype = buffer.dtype
+        self.real = REAL_TYPE[buffer.dtype]
+        width = buffer.dtype.itemsize // self.real.itemsize
+        self.offsets = np.cumsum([0] + [width * param.size for param in params]).tolist()
+        self.arrays: dict[str, Array] = {}
+        self.extras: dict[int, dict[Any, Any]] = {}
+        self.host: Host = None
+        self.hosts: list[Host] | None = None
+        self._whole: list[Run] | None = None
+        self._home: tuple[Any, int] = (None, 0)
+
+    def runs(self, stateful: bool) -> list[Run]:
+        """Return what has a gradient, cut where neighbours differ in host state or do not touch in memory."""
+        buffer = self.params[0].buffer
+        if buffer.missing == 0 and (self.hosts is None or not stateful):  # pyright: ignore[reportOptionalMemberAccess]
+            whole = self._all_together()
+            if whole is not None:
+                return whole
+        return list(self._cut(stateful))
+
+    def _all_together(self) -> list[Run] | None:
+        """Return the run of all parameters if they lie in one piece, as they do until another optimizer moves some."""
+        buffer = self.params[0].buffer
+        assert buffer is not None
+        if self._home != (buffer, buffer.moves):
+            together = all(is_neighbour(left, right) for left, right in pairwise(self.params))
+            count = len(self.params)
+            self._whole = [Run(0, count, *self._slices(0, count), None)] if together else None
+            self._home = (buffer, buffer.moves)
+        return self._whole
+
+    def _cut(self, stateful: bool) -> Iterator[Run]:
+        first = None
+        for place, param in enumerate(self.params):
+            if first is not None and not self._continues(place, stateful):
+                yield self._run(first, place)
+                first = None
+            if first is None and param.grad is not None:
+                first = place
+        if first is not None:
+            yield self._run(first, len(self.params))
+
+    def _continues(self, place: int, stateful: bool) -> bool:
+        left, right = self.params[place - 1], self.params[place]
+        agree = not stateful or self.host_of(place - 1) == self.host_of(place)
+        return right.grad is not None and agree and is_neighbour(left, right)
+
+    def _run(self, first: int, stop: int) -> Run:
+        span = slice(self.offsets[first], self.offsets[stop])
+        return Run(first, stop, *self._slices(first, stop), span)
+
+    def _slices(self, first: int, stop: int) -> tuple[Array, Array]:
+        param = self.params[first]
+        assert param.buffer is not None
+        begin = param.offset * (self.dtype.itemsize // self.real.itemsize)
+        end = begin + self.offsets[stop] - self.offsets[first]
+        return param.buffer.theta[begin:end], param.buffer.grad[begin:end]
+
+    def each(self, run: Run) -> Iterator[Run]:
+        """Cut a run into its parameters."""
+        for place in range(run.first, run.stop):
+            yield self._run(place, place + 1)
+
+    def prepare(self, names: tuple[str, ...], fill: Mapping[str, float]) -> None:
+        """Make sure that these state arrays exist. It shows nowhere until a parameter has state."""
+        for name in names:
+            if name not in self.arrays:
+                if self.host is not None or self.hosts is not None:
+                    raise KeyError(
+                        f"{name}: the option that needs this state was switched on after the first step; "
+                        f"the state has {', '.join(self.arrays)}"
+                    )
+                self.arrays[name] = self._new_array(fill.get(name, 0.0))
+
+    def _new_array(self, value: float) -> Array:
+        array = aligned_zeros(self.offsets[-1], self.real)
+        if value != 0:
+            array[:] = value
+        return array
+
+    def host_of(self, place: int) -> Host:
+        """Return a parameter's host state."""
+        return self.host if self.hosts is None else self.hosts[place]
+
+    def set_host(self, first: int, stop: int, host: Host) -> None:
+        """Give these parameters the same host state."""
+        if stop - first == len(self.params):
+            self.host, self.hosts = host, None
+            return
+        if self.hosts is None:
+            self.hosts = [self.host] * len(self.params)
+        self.hosts[first:stop] = [host] * (stop - first)
+        if all(other == host for other in self.hosts):
+            self.host, self.hosts = host, None
+
+    def view(self, name: str, place: int) -> Array:
+        """Return a parameter's part of a state array, in its own dtype and shape."""
+        flat = self.arrays[name][self.offsets[place] : self.offsets[place + 1]]
+        return flat.view(self.dtype).reshape(self.params[place].shape)
+
+    def write(self, name: str, place: int, values: Any) -> None:
+        """Copy values into a parameter's part of a state array."""
+        if name not in self.arrays:
+            self.arrays[name] = self._new_array(0.0)
+        self.view(name, place)[...] = values
+        self._begin(place)
+
+    def _begin(self, place: int) -> None:
+        if self.host_of(place) is None:
+            self.set_host(place, place + 1, dict(self.initial_host))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_whole": None, "_home": (None, 0)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for name, array in self.arrays.items():
+            self.arrays[name] = aligned_zeros(array.size, array.dtype)
+            self.arrays[name][:] = array
+
+    def entry(self, param: Parameter) -> "Entry":
+        """Return a parameter's state as a mapping that reads and writes it."""
+        return Entry(self, self.places[param])
+
+
+class Entry(MutableMapping[Any, Any]):
+    """One parameter's state: ``step`` and its like as numbers, arrays as views of the flat ones. Writing copies.
+
+    Keys that the optimizer does not know are kept beside them, so that a user's own optimizer can store what it likes.
+    """
+
+    def __init__(self, slots: Slots, place: int) -> None:
+        self._slots = slots
+        self._place = place
+
+    def _extra(self) -> dict[Any, Any]:
+        return self._slots.extras.get(self._place, {})
+
+    def __getitem__(self, name: Any) -> Any:
+        host = self._slots.host_of(self._place)
+        if host is not None:
+            if name in host:
+                return host[name]
+            if name in self._slots.arrays:
+                return self._slots.view(name, self._place)
+        return self._extra()[name]
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        slots, place = self._slots, self._place
+        if name in slots.initial_host:
+            number = checked_number(name, value, slots.initial_host[name])
+            slots.set_host(place, place + 1, {**(slots.host_of(place) or slots.initial_host), name: number})
+        elif name in slots.array_names:
+            param = slots.params[place]
+            slots.write(name, place, checked_array(name, value, param.shape, slots.dtype))
+        else:
+            slots.extras.setdefault(place, {})[name] = value
+
+    def __delitem__(self, name: Any) -> None:
+        if name in self._slots.initial_host or name in self._slots.array_names:
+            raise TypeError(f"{name!r} cannot be deleted alone: clear() forgets the whole state of the parameter")
+        del self._extra()[name]
+
+    def __iter__(self) -> Iterator[Any]:
+        host = self._slots.host_of(self._place)
+        if host is not None:
+            yield from host
+            yield from self._slots.arrays
+        yield from self._extra()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def clear(self) -> None:
+        """Forget the state: the parameter's next step is its first."""
+        self._slots.set_host(self._place, self._place + 1, None)
+        self._slots.extras.pop(self._place, None)
+        for name in self._slots.arrays:
+            self._slots.view(name, self._place)[...] = 0
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class State(MutableMapping[Parameter, Any]):
+    """An optimizer's state, by parameter. Asking for one without state gives an empty mapping, as with torch."""
+
+    def __init__(self, find: Callable[[Parameter], Any], params: Callable[[], Iterator[Parameter]]) -> None:
+        self._find = find
+        self._params = params
+
+    def __getitem__(self, param: Parameter) -> Any:
+        return self._find(param)
+
+    def __setitem__(self, param: Parameter, values: Mapping[Any, Any]) -> None:
+        entry = self._find(param)
+        entry.clear()
+        entry.update(values)
+
+    def __delitem__(self, param: Parameter) -> None:
+        self._find(param).clear()
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return (param for param in self._params() if len(self._find(param)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, param: object) -> bool:
+        return any(param is other for other in self)
+
+    def __repr__(self) -> str:
+        return repr({param: dict(self[param]) for param in self})
+
+
+def checked_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return a state value as an array of this dtype, and raise if it cannot be this parameter's."""
+    array = np.asarray(value)
+    if array.dtype.kind not in ("fc" if dtype.kind == "c" else "f"):
+        raise TypeError(f"state {name!r} has dtype {array.dtype}, but must be of {dtype}")
+    if array.shape != shape:
+        raise ValueError(f"state {name!r} has shape {array.shape}, but its parameter has shape {shape}")
+    return array.astype(dtype, copy=False)
+
+
+def checked_number(name: str, value: Any, initial: Any) -> Any:
+    """Return a host state value in the type of its initial value, and raise if it cannot be one."""
+    if np.size(value) != 1:
+        raise ValueError(f"state {name!r} must be one number, but has shape {np.shape(value)}")
+    plain = value if isinstance(value, int) else float(np.asarray(value).reshape(()))
+    if isinstance(initial, float):
+        return float(plain)
+    if not plain >= 0 or plain != plain // 1:
+        raise ValueError(f"state {name!r} must be a whole number of at least 0, but is {plain}")
+    return int(plain)
