@@ -13,24 +13,26 @@ class Scalars(NamedTuple):
 
     sign: float  # -1 maximizes
     weight_decay: float  # L2, added to the gradient; 0 is off
-    decay: float  # decoupled decay times (1 - beta1**t), which step_size divides out again; 0 is off
+    decay: float  # decoupled: lr * weight_decay / step_size; 0 is off
     beta1: float
     one_minus_beta1: float
     beta2: float
     one_minus_beta2: float
-    inv_sqrt_bias2: float  # 1 / sqrt(1 - beta2**t)
-    eps: float
-    step_size: float  # lr / (1 - beta1**t)
+    eps: float  # eps * sqrt(1 - beta2**t)
+    step_size: float  # lr * sqrt(1 - beta2**t) / (1 - beta1**t)
 
 
 def adam(theta, g, m, v, h):
-    """Return the parameter and both moments after one step."""
+    """Return the parameter and both moments after one step.
+
+    The second moment's bias correction is taken out of the quotient, into eps and step_size: one rounding less.
+    """
     g = h.sign * g
     if h.weight_decay != 0:
         g = fma(h.weight_decay, theta, g)
     m = fma(h.beta1, m, h.one_minus_beta1 * g)
     v = fma(h.beta2, v, h.one_minus_beta2 * g * g)
-    delta = m / fma(sqrt(v), h.inv_sqrt_bias2, h.eps)
+    delta = m / (sqrt(v) + h.eps)
     if h.decay != 0:
         delta = fma(h.decay, theta, delta)
     return fma(-h.step_size, delta, theta), m, v
@@ -44,7 +46,7 @@ def amsgrad(theta, g, m, v, v_max, h):
     m = fma(h.beta1, m, h.one_minus_beta1 * g)
     v = fma(h.beta2, v, h.one_minus_beta2 * g * g)
     v_max = maximum(v_max, v)
-    delta = m / fma(sqrt(v_max), h.inv_sqrt_bias2, h.eps)
+    delta = m / (sqrt(v_max) + h.eps)
     if h.decay != 0:
         delta = fma(h.decay, theta, delta)
     return fma(-h.step_size, delta, theta), m, v, v_max

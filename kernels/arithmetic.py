@@ -20,11 +20,12 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c, rounded once to the widest type of the three."""
     kind = np.result_type(type(a), type(b), type(c)).type
     a, b, c = float(a), float(b), float(c)
-    plain = a * b + c
-    if not math.isfinite(plain) and not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
-        return kind(plain)
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return kind(a * b + c)
+    if not math.isfinite(c):
+        return kind(c)  # a * b is finite, though the float nearest to it may not be
     exact = Fraction(a) * Fraction(b) + Fraction(c)
-    return kind(plain) if exact == 0 else _round(exact, kind)
+    return kind(a * b + c) if exact == 0 else _round(exact, kind)
 
 
 def sqrt(x: Any) -> Any:
@@ -47,7 +48,7 @@ def _round(exact: Fraction, kind: Callable[[float], Any]) -> Any:
     try:
         nearest = float(exact)
     except OverflowError:
-        return kind(math.copysign(math.inf, exact))
+        return kind(math.inf if exact > 0 else -math.inf)
     if kind is np.float32 and Fraction(nearest) != exact and not math.frexp(nearest)[0] * 2.0**53 % 2:
         # Rounding to float64 first and to float32 after would round twice. The neighbour with an odd last bit, on the
         # side of the exact value, cannot be mistaken for a tie of the coarser format.
@@ -76,6 +77,16 @@ def _sqrt(typing_context, x):
 
 
 @intrinsic
+def _maximum(typing_context, a, b):
+    def generate(context, builder, signature, arguments):
+        a, b = arguments
+        chosen = builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
+        return builder.select(chosen, a, b)
+
+    return a(a, a), generate
+
+
+@intrinsic
 def _widen(typing_context, x, scalars):
     kind = scalars[0]
 
@@ -99,7 +110,7 @@ def _compile_sqrt(x):
 
 @overload(maximum, inline="always", target="generic")
 def _compile_maximum(a, b):
-    return lambda a, b: a if a > b or a != a else b
+    return (lambda a, b: _maximum(a, b)) if a == b else None
 
 
 @overload(widen, inline="always", target="generic")

@@ -1,13 +1,15 @@
 """Parameter groups as users write them, and state_dicts: packed, checked and unpacked."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from .implementations import Algorithm
 from .layout import Layout
-from .parameter import Parameter
-from .slots import checked_array, checked_number
+from .parameter import Parameter, dtype_name
+from .slots import checked_array, checked_number, copied, is_foreign
 
 Group = dict[str, Any]
 
@@ -51,28 +53,24 @@ def check_disjoint(group: Group, others: list[Group]) -> None:
         raise ValueError("some parameters appear in more than one parameter group")
 
 
+def check_plain(group: Group) -> None:
+    """Raise if a parameter carries another library's derivatives and the group is not made for that."""
+    if not group.get("differentiable"):
+        for param in group["params"]:
+            param.check_plain()
+
+
 def pack(groups: list[Group], entry_of: Callable[[Parameter], Mapping[Any, Any]]) -> dict[str, Any]:
     """Return state and options in torch's layout: parameters are numbers, in order, and arrays are copies."""
-    numbers: dict[Parameter, int] = {}
-    for group in groups:
-        for param in group["params"]:
-            numbers.setdefault(param, len(numbers))
-    state = {number: _copied(entry_of(param)) for param, number in numbers.items()}
+    params = chain.from_iterable(group["params"] for group in groups)
+    numbers: dict[Parameter, int] = {param: number for number, param in enumerate(params)}
+    state = {number: copied(entry_of(param)) for param, number in numbers.items()}
     packed = [
-        {name: deepcopy(value) for name, value in group.items() if name != "params"}
+        copied({name: value for name, value in group.items() if name != "params"})
         | {"params": [numbers[param] for param in group["params"]]}
         for group in groups
     ]
     return {"state": {number: entry for number, entry in state.items() if entry}, "param_groups": packed}
-
-
-def _copied(entry: Mapping[Any, Any]) -> dict[Any, Any]:
-    # Arrays that carry derivatives cannot be copied without cutting them off, and are never changed in place.
-    return {name: value if _is_foreign(value) else deepcopy(value) for name, value in entry.items()}
-
-
-def _is_foreign(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] in ("torch", "autograd", "jax")
 
 
 def merged_groups(live: list[Group], saved: Any) -> list[Group]:
@@ -87,7 +85,7 @@ def merged_groups(live: list[Group], saved: Any) -> list[Group]:
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
                 f"group {number} has {len(new['params'])} parameters instead of {len(old['params'])}"
             )
-    return [{**old, **deepcopy(dict(new)), "params": old["params"]} for old, new in zip(live, saved, strict=True)]
+    return [{**old, **copied(new), "params": old["params"]} for old, new in zip(live, saved, strict=True)]
 
 
 def entries(
@@ -110,6 +108,8 @@ def entries(
 def _checked_entry(
     algorithm: Algorithm, param: Parameter, group: Group, entry: Mapping[Any, Any], number: Any
 ) -> dict[Any, Any]:
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"loaded state of parameter {number!r} must be a dict, but is of type {type(entry).__name__!r}")
     known = {*algorithm.initial_host, *algorithm.state_arrays}
     present = {name: value for name, value in entry.items() if value is not None}
     if known & present.keys():
@@ -121,11 +121,12 @@ def _checked_entry(
     for name, value in present.items():
         if name in algorithm.initial_host:
             checked[name] = checked_number(name, value, algorithm.initial_host[name])
-        elif name in algorithm.state_arrays and param.buffer is not None and not group.get("differentiable"):
-            checked[name] = checked_array(f"{name} of parameter {number!r}", value, param.shape, param.dtype)
+        elif name in algorithm.state_arrays and not (group.get("differentiable") and is_foreign(value)):
+            dtype = np.dtype(dtype_name(param.dtype))
+            checked[name] = checked_array(f"{name} of parameter {number!r}", value, param.shape, dtype)
         else:
-            checked[name] = value if _is_foreign(value) else deepcopy(value)
-    return checked
+            checked[name] = value
+    return copied(checked)
 
 
 def fill(layouts: list[Layout], found: dict[Parameter, dict[Any, Any]]) -> None:

@@ -1,5 +1,6 @@
 """Checks of what a user hands to an optimizer, with torch's messages. They run before anything is changed."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,15 @@ import numpy as np
 
 def check_lr(lr: Any, accept_nan: bool = False) -> None:
     """Raise unless the learning rate is at least 0: a number, or an array of one element."""
-    if np.ndim(lr) != 0 and np.size(lr) != 1:
+    if prod(np.shape(lr)) != 1:
         raise ValueError("Tensor lr must be 1-element")
     check_least("learning rate", lr, accept_nan=accept_nan)
 
 
 def check_least(what: str, value: Any, accept_nan: bool = False) -> None:
     """Raise unless the value is at least 0."""
-    if not (value >= 0.0 or (accept_nan and value != value)):
+    # In torch's words, so that what cannot be compared raises the same message.
+    if value < 0.0 if accept_nan else not 0.0 <= value:  # noqa: SIM300
         raise ValueError(f"Invalid {what}: {value}")
 
 

@@ -71,6 +71,7 @@ class HookRegistry:
         self._save_post: Hooks = OrderedDict()
         self._load_pre: Hooks = OrderedDict()
         self._load_post: Hooks = OrderedDict()
+        self._in_step = False
 
     def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
         """Run ``hook(optimizer, args, kwargs)`` before each step; it may return new ``(args, kwargs)``."""
@@ -102,7 +103,8 @@ def with_step_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(step)
     def hooked(self: HookRegistry, *args: Any, **kwargs: Any) -> Any:
-        if not (_global_pre or self._step_pre or _global_post or self._step_post):
+        # A step that calls the one it inherits, wrapped too, is one step.
+        if self._in_step or not (_global_pre or self._step_pre or _global_post or self._step_post):
             return step(self, *args, **kwargs)
         args = (self, *args)
         for hook in (*_global_pre.values(), *self._step_pre.values()):
@@ -112,7 +114,11 @@ def with_step_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
             if not isinstance(replaced, tuple) or len(replaced) != 2:
                 raise RuntimeError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got {replaced}.")
             args, kwargs = replaced
-        result = step(*args, **kwargs)
+        self._in_step = True
+        try:
+            result = step(*args, **kwargs)
+        finally:
+            self._in_step = False
         for hook in (*self._step_post.values(), *_global_post.values()):
             hook(self, args, kwargs)
         return result

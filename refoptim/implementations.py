@@ -26,7 +26,7 @@ class Variant(NamedTuple):
 
 
 class Algorithm(Protocol):
-    """What an implementation asks of an optimizer, for one of its groups and a parameter's host state before the step."""
+    """What an implementation asks of an optimizer, about one of its groups and a host state before the step."""
 
     arithmetic: str | None
     initial_host: ClassVar[dict[str, Any]]
@@ -100,7 +100,27 @@ def differentiate(
     variant = algorithm._variant(group)
     started = any(name in entry for name in (*variant.state, *algorithm.initial_host))
     host = {name: entry[name] for name in algorithm.initial_host} if started else None
-    state = [entry[name] if name in entry else namespace(data).zeros_like(data) for name in variant.state]
-    theta, *new = variant.formula(data, grad, *state, **algorithm._symbols(group, host))
+    xp, fill = namespace(data), algorithm._initial_values(group)
+    one = 1 + 1j if _is_complex(data) else 1
+    state = [entry[name] if name in entry else xp.zeros_like(data) + one * fill.get(name, 0) for name in variant.state]
+    # What was loaded is NumPy's, also where the parameters are not.
+    arrays = (data, grad, *(xp.asarray(value) if isinstance(value, np.ndarray) else value for value in state))
+    symbols = {name: _scalar(value) for name, value in algorithm._symbols(group, host).items()}
+    if _is_complex(data):
+        # Pairs of reals, as in the flat arrays.
+        halves = [variant.formula(*map(part, arrays), **symbols) for part in (xp.real, xp.imag)]
+        new = [real + 1j * imag for real, imag in zip(*halves, strict=True)]
+    else:
+        new = variant.formula(*arrays, **symbols)
+    # NumPy turns 0-d arrays into scalars, and float32 into float64 where a float64 scalar meets it.
+    theta, *state = (np.asarray(v, data.dtype) if isinstance(v, np.ndarray | np.generic) else v for v in new)
     host = algorithm._advance(host) if variant.counts else {}
-    return theta, host | dict(zip(variant.state, new, strict=True))
+    return theta, host | dict(zip(variant.state, state, strict=True))
+
+
+def _is_complex(array: Any) -> bool:
+    return "complex" in str(array.dtype)
+
+
+def _scalar(value: Any) -> Any:
+    return value.reshape(()) if getattr(value, "ndim", 0) else value

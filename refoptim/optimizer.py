@@ -11,12 +11,21 @@ from .hooks import HookRegistry, with_step_hooks
 from .implementations import Variant
 from .layout import Layout
 from .parameter import Parameter
-from .slots import Host, State
+from .slots import Host, State, copied
 
 Params = Iterable[Parameter] | Iterable[dict[str, Any]] | Iterable[tuple[str, Parameter]]
 
-# A default that says: every group must give this option itself.
-required: Any = type("Required", (), {"__repr__": lambda _: "<required parameter>"})()
+
+class _Required:
+    def __repr__(self) -> str:
+        return "<required parameter>"
+
+    def __reduce__(self) -> str:
+        return "required"
+
+
+# A default that says: every group must give this option itself. Copies and pickles of it are itself.
+required: Any = _Required()
 
 
 class Optimizer(HookRegistry):
@@ -49,6 +58,7 @@ class Optimizer(HookRegistry):
         self.arithmetic = arithmetic
         self.param_groups: list[dict[str, Any]] = []
         self._layouts: list[Layout] = []
+        self._parked: dict[Parameter, dict[Any, Any]] = {}
         if isinstance(params, Parameter) or hasattr(params, "__array__"):
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Parameters or dicts, "
@@ -72,11 +82,17 @@ class Optimizer(HookRegistry):
 
     @state.setter
     def state(self, values: Mapping[Parameter, Mapping[Any, Any]]) -> None:
-        values = {param: dict(entry) for param, entry in values.items()}
-        for param in self._params():
-            self._entry(param).clear()
-        for param, entry in values.items():
-            self._entry(param).update(entry)
+        state, values = self.state, dict(values)
+        old = {param: copied(state[param]) for param in {**state, **values}}
+        new = {param: copied(values.get(param, {})) for param in old}
+        try:
+            for param, entry in new.items():
+                state[param] = entry
+        except BaseException:
+            for param, entry in old.items():
+                state[param] = entry
+            raise
+        self._parked = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, to be optimized from the next step on.
@@ -153,10 +169,11 @@ class Optimizer(HookRegistry):
         groups = checkpoint.merged_groups(self.param_groups, state_dict["param_groups"])
         for group in groups:
             self._check(group)
+            checkpoint.check_plain(group)
         entries = checkpoint.entries(self, groups, state_dict)
         layouts = [Layout(self, group) for group in groups]
         checkpoint.fill(layouts, entries)
-        self.param_groups, self._layouts = groups, layouts
+        self.param_groups, self._layouts, self._parked = groups, layouts, {}
         for hook in self._load_post.values():
             hook(self)
 
@@ -205,10 +222,12 @@ class Optimizer(HookRegistry):
         return chain.from_iterable(group["params"] for group in self.param_groups)
 
     def _entry(self, param: Parameter) -> Any:
-        for layout in self._current():
-            entry = layout.entry(param)
-            if entry is not None:
-                return entry
+        # A layout that no longer fits still has the state, which the one that replaces it takes over.
+        for layouts in (self._layouts, self._current()):
+            for layout in layouts:
+                entry = layout.entry(param)
+                if entry is not None:
+                    return entry
         raise KeyError(f"{param!r} is not optimized by this optimizer")
 
     def _assign(self, grads: Iterable[Any]) -> None:
@@ -229,12 +248,7 @@ class Optimizer(HookRegistry):
                 raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
             full.setdefault(name, default)
         self._check(full)
-        for param in full["params"]:
-            if param.is_foreign and not full.get("differentiable"):
-                raise TypeError(
-                    f"a Parameter that holds a {type(param.data).__name__} needs an optimizer with "
-                    "differentiable=True; to optimize its values write Parameter(np.asarray(array))"
-                )
+        checkpoint.check_plain(full)
         if len(set(full["params"])) != len(full["params"]):
             warn(
                 "optimizer contains a parameter group with duplicate parameters; each is stepped once",
@@ -244,22 +258,37 @@ class Optimizer(HookRegistry):
         return full
 
     def _adopt(self, group: dict[str, Any], full: dict[str, Any]) -> None:
+        layouts = self._current()
         layout = Layout(self, full)
+        self._unpark(layout)
         group.update(full)
         layout.group = group
         self.param_groups.append(group)
-        self._layouts.append(layout)
+        layouts.append(layout)
 
     def _current(self) -> list[Layout]:
         """Return the layouts, made anew for groups that a user has replaced, removed or given other parameters."""
         groups, layouts = self.param_groups, self._layouts
         if len(groups) != len(layouts) or not all(map(Layout.fits, layouts, groups)):
-            state = {param: dict(layout.entry(param)) for layout in layouts for param in layout.members()}
-            self._layouts = [Layout(self, group) for group in groups]
-            for layout in self._layouts:
-                for param in layout.members():
-                    layout.entry(param).update(state.get(param, {}))
+            full: list[dict[str, Any]] = []
+            for group in groups:
+                full.append(checkpoint.normalized_group(group))
+                checkpoint.check_plain(full[-1])
+                checkpoint.check_disjoint(full[-1], full[:-1])
+            # State outlasts the removal of its parameter, as in torch: the parameter may come back.
+            entries = ((param, layout.entry(param)) for layout in layouts for param in layout.params)
+            self._parked |= {param: dict(entry) for param, entry in entries if entry}
+            self._layouts = [Layout(self, group) for group in full]
+            for group, normal, layout in zip(groups, full, self._layouts, strict=True):
+                if group["params"] != normal["params"]:
+                    group.update(normal)
+                layout.group = group
+                self._unpark(layout)
         return self._layouts
+
+    def _unpark(self, layout: Layout) -> None:
+        for param in layout.members():
+            layout.entry(param).update(self._parked.pop(param, {}))
 
 
 Optimizer.step = with_step_hooks(Optimizer.step)

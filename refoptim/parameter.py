@@ -8,6 +8,7 @@ import numpy as np
 
 from .buffers import REAL_TYPE, Array, FlatBuffer
 from .errors import GradientShapeError, GradientTypeError
+from .formulas.namespace import namespace
 
 _ACCEPTED = ", ".join(dtype.name for dtype in REAL_TYPE)
 
@@ -27,7 +28,7 @@ class Parameter:
         name: what to call it in messages and ``repr`` (default: None).
 
     Raises:
-        TypeError: the array is of another dtype.
+        TypeError: the array is of another dtype, or masked.
 
     >>> p = Parameter([1.0, 2.0], name="w")
     >>> p.grad = np.array([0.5, 0.5])
@@ -50,7 +51,7 @@ class Parameter:
         if carries_derivatives(array):
             self.buffer, self._data, self._grad = None, array, None
             return
-        values = np.asarray(array)
+        values = unmasked(array, f"the values of {self._label}")
         dtype = values.dtype.newbyteorder("=")
         if dtype not in REAL_TYPE:
             raise TypeError(
@@ -68,10 +69,13 @@ class Parameter:
 
     @data.setter
     def data(self, values: Any) -> None:
+        if values is self._data:
+            return
+        checked = self._checked(values, "values")
         if self.buffer is None:
-            self._data = values
-        elif values is not self._data:
-            self._data[...] = self._checked(values, "values")
+            self._data = _owned(checked)
+        else:
+            self._data[...] = checked
 
     @property
     def grad(self) -> Any:
@@ -83,22 +87,38 @@ class Parameter:
         if gradient is None:
             self._mark(False)
             return
-        if self.buffer is None:
-            self._grad = gradient
-        elif gradient is not self._grad:
-            self._grad[...] = self._checked(gradient, "gradient")
+        if gradient is not self._grad:
+            checked = self._checked(gradient, "gradient")
+            if self.buffer is None:
+                self._grad = _owned(checked)
+            else:
+                self._grad[...] = checked
         self._mark(True)
+
+    def check_data(self, values: Any) -> None:
+        """Raise if these cannot be the parameter's values. Nothing is changed."""
+        self._checked(values, "values")
 
     def check_grad(self, gradient: Any) -> None:
         """Raise if the gradient cannot be this parameter's. Nothing is changed."""
-        if self.buffer is not None:
-            self._checked(gradient, "gradient")
+        self._checked(gradient, "gradient")
+
+    def check_plain(self) -> None:
+        """Raise if the values or the gradient carry another library's derivatives, so that no buffer can hold them."""
+        for array in (self._data, self.grad):
+            if carries_derivatives(array):
+                raise TypeError(
+                    f"{self._label}, which holds a {type(array).__name__}, needs an optimizer with "
+                    "differentiable=True; to optimize its values write Parameter(np.asarray(array))"
+                )
 
     def zero_grad(self) -> None:
         """Set the gradient, if there is one, to zero in place."""
-        if self.buffer is None:
-            self._grad = None if self._grad is None else self._grad * 0
-        elif self._has_grad:
+        if not self._has_grad:
+            return
+        if self.is_foreign or carries_derivatives(self._grad):
+            self._grad = namespace(self._grad).zeros_like(self._grad)
+        else:
             self._grad[...] = 0
 
     @property
@@ -146,6 +166,11 @@ class Parameter:
         grad = "" if self.grad is None else f", grad={text(self.grad)}"
         return f"Parameter({text(self._data)}{dtype}{name}{grad})"
 
+    def __copy__(self) -> "Parameter":
+        copied = Parameter(self._data, self.name)
+        copied.grad = self.grad
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
         # The arrays are left out: as pickled views they would come back as copies that share nothing.
         state = {"buffer": self.buffer, "offset": self.offset, "has_grad": self._has_grad, "name": self.name}
@@ -162,12 +187,11 @@ class Parameter:
 
     def move_to(self, buffer: FlatBuffer, offset: int) -> None:
         """Move values and gradient into a buffer, at this element. Arrays of the old place become read-only."""
-        old = self.buffer
-        assert old is not None
         data, grad = buffer.views(offset, self.shape)
         data[...] = self._data
-        grad[...] = self._grad
-        self._leave(old)
+        if self._grad is not None:
+            grad[...] = self._grad
+        self._leave()
         buffer.missing += not self._has_grad
         self.buffer, self.offset, self._data, self._grad = buffer, offset, data, grad
 
@@ -175,12 +199,14 @@ class Parameter:
         """Keep values and gradient as two arrays on their own, which the next step replaces instead of changing."""
         if self.buffer is not None:
             data, grad = self._data.copy(), self._grad.copy()
-            self._leave(self.buffer)
+            self._leave()
             self.buffer, self._data, self._grad = None, data, grad
 
-    def _leave(self, old: FlatBuffer) -> None:
-        old.moves += 1
-        old.missing -= not self._has_grad
+    def _leave(self) -> None:
+        if self.buffer is None:
+            return
+        self.buffer.moves += 1
+        self.buffer.missing -= not self._has_grad
         self._data.flags.writeable = False
         self._grad.flags.writeable = False
 
@@ -193,21 +219,23 @@ class Parameter:
             self.buffer.missing += self._has_grad - has_grad
         self._has_grad = has_grad
 
-    def _checked(self, values: Any, what: str) -> Array:
-        if not hasattr(values, "__array__") and not hasattr(values, "__array_interface__"):
+    def _checked(self, values: Any, what: str) -> Any:
+        keep = self.buffer is None and carries_derivatives(values)
+        if not keep and not hasattr(values, "__array__") and not hasattr(values, "__array_interface__"):
             raise GradientTypeError(
                 f"assigned {what} of {self._label} expected to be an array or None but got {what} of type "
-                f"{type(values).__name__!r}: write np.asarray(values, np.{self.dtype})"
+                f"{type(values).__name__!r}: write np.asarray(values, np.{dtype_name(self.dtype)})"
             )
-        array = np.asarray(values)
-        if array.dtype.newbyteorder("=") != self.dtype:
+        array = values if keep else unmasked(values, f"the {what} of {self._label}")
+        if array.dtype != self.dtype and dtype_name(array.dtype) != dtype_name(self.dtype):
             raise GradientTypeError(
                 f"assigned {what} of {self._label} has dtype {array.dtype}, but the parameter has dtype {self.dtype}: "
-                f"write values.astype(np.{self.dtype})"
+                f"write values.astype(np.{dtype_name(self.dtype)})"
             )
-        if array.shape != self.shape:
+        shape = tuple(array.shape)
+        if shape != self.shape:
             raise GradientShapeError(
-                f"assigned {what} of {self._label} has shape {array.shape}, but the parameter has shape {self.shape}"
+                f"assigned {what} of {self._label} has shape {shape}, but the parameter has shape {self.shape}"
             )
         return array
 
@@ -216,15 +244,34 @@ def carries_derivatives(array: Any) -> bool:
     """Return whether an array carries another library's derivatives, which a copy into NumPy would cut off."""
     library = type(array).__module__.partition(".")[0]
     if library == "torch":
-        return bool(array.requires_grad)
+        return bool(getattr(array, "requires_grad", False))
     # JAX's concrete arrays are jaxlib's; what it traces is its own.
     return library in ("autograd", "jax")
 
 
+def unmasked(values: Any, what: str) -> Array:
+    """Return the values as a NumPy array. Raise if they are masked: what lies under a mask would be used unnoticed."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{what} must not be a masked array: write array.filled(0)")
+    return np.asarray(values)
+
+
+def _owned(array: Any) -> Any:
+    # An array of another library may be part of its graph and is never changed in place.
+    return np.array(array) if isinstance(array, np.ndarray) else array
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return what a dtype is called whatever its byte order and its library, so that torch's equal NumPy's."""
+    return dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]
+
+
 def gather(params: Sequence[Parameter]) -> None:
     """Make parameters of one dtype neighbours in one buffer, in this order, unless they are already."""
-    if all(is_neighbour(left, right) for left, right in pairwise(params)):
+    if params[0].buffer is not None and all(is_neighbour(left, right) for left, right in pairwise(params)):
         return
+    for param in params:
+        param.check_plain()
     buffer = FlatBuffer(params[0].dtype, sum(param.size for param in params))
     offset = 0
     for param in params:
@@ -234,4 +281,4 @@ def gather(params: Sequence[Parameter]) -> None:
 
 def is_neighbour(left: Parameter, right: Parameter) -> bool:
     """Return whether one parameter starts in memory where the other ends."""
-    return left.buffer is right.buffer and left.offset + left.size == right.offset
+    return left.buffer is right.buffer is not None and left.offset + left.size == right.offset

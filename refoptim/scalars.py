@@ -1,11 +1,11 @@
-"""Numbers that the host computes once per step, in float64 and to about one ulp."""
+"""Numbers that the host computes once per step: exactly, then rounded once to float64."""
 
 import math
-from decimal import Context, Decimal
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+from .formulas.power import BITS
 
 
 def number(value: Any) -> float:
@@ -13,20 +13,17 @@ def number(value: Any) -> float:
     return float(value.item() if isinstance(value, np.ndarray) else value)
 
 
-def one_minus_power(beta: float, t: int) -> float:
-    """Return 1 - beta**t without cancellation.
+def times_ratio(x: float, numerator: int, denominator: int) -> float:
+    """Return x * numerator / denominator, rounded once."""
+    if not math.isfinite(x):
+        return x
+    a, b = x.as_integer_ratio()
+    try:
+        return a * numerator / (b * denominator)
+    except OverflowError:
+        return math.inf
 
-    It is -expm1(t * log(beta)) with the logarithm in two parts, the first short enough for an exact product with t.
-    """
-    if beta <= 0.0:
-        return 1.0
-    high, low = _log(beta)
-    rest = math.expm1(t * high)
-    return -(rest + (rest + 1.0) * (t * low))
 
-
-@lru_cache(maxsize=64)
-def _log(x: float) -> tuple[float, float]:
-    exact = Decimal(x).ln(Context(prec=40))
-    high = float(np.float32(exact))
-    return high, float(exact - Decimal(high))
+def fixed_sqrt(x: int) -> int:
+    """Return the square root of a fixed-point number."""
+    return math.isqrt(x << BITS)

@@ -1,13 +1,14 @@
 """The state that is kept for the parameters of one group and one dtype, and the runs of them that can step at once."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .buffers import REAL_TYPE, Array, aligned_zeros
-from .parameter import Parameter, gather, is_neighbour
+from .buffers import REAL_TYPE, Array, FlatBuffer, aligned_zeros
+from .parameter import Parameter, gather, is_neighbour, unmasked
 
 # What is kept for a parameter beside arrays, such as {"step": 3}; None while there is no state. Never changed in place:
 # parameters share one object for as long as they agree.
@@ -53,22 +54,24 @@ class Slots:
     def runs(self, stateful: bool) -> list[Run]:
         """Return what has a gradient, cut where neighbours differ in host state or do not touch in memory."""
         buffer = self.params[0].buffer
-        if buffer.missing == 0 and (self.hosts is None or not stateful):  # pyright: ignore[reportOptionalMemberAccess]
-            whole = self._all_together()
-            if whole is not None:
-                return whole
+        if buffer is None or self._home != (buffer, buffer.moves):
+            buffer = self._settle()
+        if buffer.missing == 0 and self._whole is not None and (self.hosts is None or not stateful):
+            return self._whole
         return list(self._cut(stateful))
 
-    def _all_together(self) -> list[Run] | None:
-        """Return the run of all parameters if they lie in one piece, as they do until another optimizer moves some."""
+    def _settle(self) -> FlatBuffer:
+        """Find the run of all parameters, if they lie in one piece, as they do until another optimizer moves some."""
+        if any(param.buffer is None for param in self.params):
+            # An optimizer with differentiable=True has taken them out.
+            gather(self.params)
         buffer = self.params[0].buffer
         assert buffer is not None
-        if self._home != (buffer, buffer.moves):
-            together = all(is_neighbour(left, right) for left, right in pairwise(self.params))
-            count = len(self.params)
-            self._whole = [Run(0, count, *self._slices(0, count), None)] if together else None
-            self._home = (buffer, buffer.moves)
-        return self._whole
+        together = all(is_neighbour(left, right) for left, right in pairwise(self.params))
+        count = len(self.params)
+        self._whole = [Run(0, count, *self._slices(0, count), None)] if together else None
+        self._home = (buffer, buffer.moves)
+        return buffer
 
     def _cut(self, stateful: bool) -> Iterator[Run]:
         first = None
@@ -111,13 +114,19 @@ class Slots:
                         f"{name}: the option that needs this state was switched on after the first step; "
                         f"the state has {', '.join(self.arrays)}"
                     )
-                self.arrays[name] = self._new_array(fill.get(name, 0.0))
+                self.arrays[name] = aligned_zeros(self.offsets[-1], self.real)
+        if any(fill.values()):
+            self._fill(names, fill)
 
-    def _new_array(self, value: float) -> Array:
-        array = aligned_zeros(self.offsets[-1], self.real)
-        if value != 0:
-            array[:] = value
-        return array
+    def _fill(self, names: tuple[str, ...], values: Mapping[str, float]) -> None:
+        """Write the initial values of state that has not begun: the only place that knows them all is the step."""
+        if self.host is not None:
+            return
+        places = [None] if self.hosts is None else [place for place, host in enumerate(self.hosts) if host is None]
+        for name in names:
+            for place in places:
+                span = slice(None) if place is None else slice(self.offsets[place], self.offsets[place + 1])
+                self.arrays[name][span] = values.get(name, 0.0)
 
     def host_of(self, place: int) -> Host:
         """Return a parameter's host state."""
@@ -131,7 +140,8 @@ class Slots:
         if self.hosts is None:
             self.hosts = [self.host] * len(self.params)
         self.hosts[first:stop] = [host] * (stop - first)
-        if all(other == host for other in self.hosts):
+        # The last one is asked first: setting one after the other then takes linear time.
+        if self.hosts[-1] == host and all(other == host for other in self.hosts):
             self.host, self.hosts = host, None
 
     def view(self, name: str, place: int) -> Array:
@@ -142,7 +152,7 @@ class Slots:
     def write(self, name: str, place: int, values: Any) -> None:
         """Copy values into a parameter's part of a state array."""
         if name not in self.arrays:
-            self.arrays[name] = self._new_array(0.0)
+            self.arrays[name] = aligned_zeros(self.offsets[-1], self.real)
         self.view(name, place)[...] = values
         self._begin(place)
 
@@ -235,8 +245,15 @@ class State(MutableMapping[Parameter, Any]):
 
     def __setitem__(self, param: Parameter, values: Mapping[Any, Any]) -> None:
         entry = self._find(param)
-        entry.clear()
-        entry.update(values)
+        # Copies, because the values may be views of the state that is cleared.
+        old, new = copied(entry), copied(values)
+        try:
+            entry.clear()
+            entry.update(new)
+        except BaseException:
+            entry.clear()
+            entry.update(old)
+            raise
 
     def __delitem__(self, param: Parameter) -> None:
         self._find(param).clear()
@@ -248,15 +265,29 @@ class State(MutableMapping[Parameter, Any]):
         return sum(1 for _ in self)
 
     def __contains__(self, param: object) -> bool:
-        return any(param is other for other in self)
+        try:
+            return isinstance(param, Parameter) and len(self._find(param)) > 0
+        except KeyError:
+            return False
 
     def __repr__(self) -> str:
         return repr({param: dict(self[param]) for param in self})
 
 
+def copied(entry: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return a copy of state or options that shares nothing with them."""
+    # Arrays that carry derivatives cannot be copied without cutting them off, and are never changed in place.
+    return {name: value if is_foreign(value) else deepcopy(value) for name, value in entry.items()}
+
+
+def is_foreign(value: Any) -> bool:
+    """Return whether a value is another library's array."""
+    return type(value).__module__.partition(".")[0] in ("torch", "autograd", "jax")
+
+
 def checked_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return a state value as an array of this dtype, and raise if it cannot be this parameter's."""
-    array = np.asarray(value)
+    array = unmasked(value, f"state {name!r}")
     if array.dtype.kind not in ("fc" if dtype.kind == "c" else "f"):
         raise TypeError(f"state {name!r} has dtype {array.dtype}, but must be of {dtype}")
     if array.shape != shape:
@@ -266,9 +297,12 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype
 
 def checked_number(name: str, value: Any, initial: Any) -> Any:
     """Return a host state value in the type of its initial value, and raise if it cannot be one."""
-    if np.size(value) != 1:
-        raise ValueError(f"state {name!r} must be one number, but has shape {np.shape(value)}")
-    plain = value if isinstance(value, int) else float(np.asarray(value).reshape(()))
+    array = unmasked(value, f"state {name!r}")
+    if array.size != 1:
+        raise ValueError(f"state {name!r} must be one number, but has shape {array.shape}")
+    if array.dtype.kind not in "iufb":
+        raise TypeError(f"state {name!r} must be a number, but is {value!r}")
+    plain = array.item()
     if isinstance(initial, float):
         return float(plain)
     if not plain >= 0 or plain != plain // 1:

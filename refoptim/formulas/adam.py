@@ -3,6 +3,7 @@
 from typing import Any
 
 from .namespace import namespace
+from .power import one_minus_power
 
 
 def adam(
@@ -35,8 +36,8 @@ def adam(
     theta, g = _decayed(theta, g, gamma, lambda_, decoupled, maximize)
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
-    m_hat = m / (1 - beta1**t)
-    v_hat = v / (1 - beta2**t)
+    m_hat = m / one_minus_power(beta1, t)
+    v_hat = v / one_minus_power(beta2, t)
     return theta - gamma * m_hat / (sqrt(v_hat) + epsilon), m, v
 
 
@@ -66,8 +67,8 @@ def amsgrad(
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
     v_max = xp.maximum(v_max, v)
-    m_hat = m / (1 - beta1**t)
-    v_hat = v_max / (1 - beta2**t)
+    m_hat = m / one_minus_power(beta1, t)
+    v_hat = v_max / one_minus_power(beta2, t)
     return theta - gamma * m_hat / (xp.sqrt(v_hat) + epsilon), m, v, v_max
 
 

@@ -1,6 +1,5 @@
 """Adam and AdamW."""
 
-from math import sqrt
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,9 +7,10 @@ import numpy as np
 from .. import kernels
 from ..checks import check_betas, check_least, check_lr
 from ..formulas import adam as formulas
+from ..formulas.power import ONE, complement
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
-from ..scalars import number, one_minus_power
+from ..scalars import fixed_sqrt, number, times_ratio
 from ..slots import Host
 
 
@@ -106,8 +106,9 @@ class Adam(Optimizer):
         check_least("epsilon value", options["eps"])
         check_betas(options["betas"])
         check_least("weight_decay value", options["weight_decay"])
-        kinds = {float if isinstance(beta, float) else np.ndarray for beta in options["betas"]}
-        if len(options["betas"]) != 2 or len(kinds) != 1 or any(isinstance(beta, int) for beta in options["betas"]):
+        floats = [isinstance(beta, float) for beta in options["betas"]]
+        plain = [isinstance(beta, float | int | np.generic) for beta in options["betas"]]
+        if len(floats) != 2 or floats[0] != floats[1] or floats != plain:
             raise ValueError(f"betas must be either both floats or both Tensors, but got {options['betas']}")
         super()._check(options)
 
@@ -120,19 +121,18 @@ class Adam(Optimizer):
         t = 1 if host is None else host["step"] + 1
         lr, eps, weight_decay = number(group["lr"]), number(group["eps"]), number(group["weight_decay"])
         beta1, beta2 = map(number, group["betas"])
-        bias1 = one_minus_power(beta1, t)
+        bias1, root2 = complement(beta1, t), fixed_sqrt(complement(beta2, t))
         decoupled = group["decoupled_weight_decay"]
         return kernels.adam.Scalars(
-            sign=-1.0 if group["maximize"] else 1.0,
-            weight_decay=0.0 if decoupled else weight_decay,
-            decay=weight_decay * bias1 if decoupled else 0.0,
-            beta1=beta1,
-            one_minus_beta1=1.0 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1.0 - beta2,
-            inv_sqrt_bias2=1.0 / sqrt(one_minus_power(beta2, t)),
-            eps=eps,
-            step_size=lr / bias1,
+            -1.0 if group["maximize"] else 1.0,
+            0.0 if decoupled else weight_decay,
+            times_ratio(weight_decay, bias1, root2) if decoupled else 0.0,
+            beta1,
+            1.0 - beta1,
+            beta2,
+            1.0 - beta2,
+            times_ratio(eps, root2, ONE),
+            times_ratio(lr, root2, bias1),
         )
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:

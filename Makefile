@@ -1,0 +1,41 @@
+PYTHON ?= python3
+EXTRAS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: conformance test test-all lint bench clean clean-cache
+
+conformance: $(STAMP)  ## measure every optimizer against its formula and print the table
+	$(BIN)/refoptim conformance
+
+test: $(STAMP)-test lint  ## the tests; slow ones are left to test-all
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(STAMP)-test lint
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	# Pyright cannot follow the folder mapping of an editable install, so it reads an ordinary one.
+	rm -rf build && $(BIN)/python -m pip install -q --no-deps --target build/typed .
+	$(BIN)/pyright --pythonpath $(BIN)/python build/typed/refoptim
+
+bench: $(STAMP)-test  ## the comparison with torch, where it is installed
+	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/first_step.py
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -e ".[conformance$(EXTRAS)]"
+	touch $@
+
+$(STAMP)-test: $(STAMP)
+	$(BIN)/python -m pip install -q -e ".[conformance,cuda,examples,plot,test$(EXTRAS)]"
+	touch $@
+
+clean-cache:  ## forget compiled kernels: Numba does not notice when kernels/arithmetic.py changes
+	rm -rf kernels/__pycache__
+
+clean: clean-cache
+	rm -rf .venv build dist *.egg-info

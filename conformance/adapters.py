@@ -1,0 +1,126 @@
+"""What can be judged: refoptim in each of its implementations, and torch as a witness, behind one small interface."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import refoptim
+from refoptim.conformance.scenario import Scenario
+
+Array = NDArray[Any]
+
+# The ways refoptim computes, by the name the report gives them.
+IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
+    "fused": {},
+    "foreach": {"foreach": True},
+    "for-loop": {"foreach": False, "fused": False},
+    "float64": {"arithmetic": "float64"},
+}
+
+
+class Run(Protocol):
+    """One optimizer over the parameters of a scenario."""
+
+    def step(self, grads: list[Array | None], lrs: list[float]) -> None:
+        """Take one step with these gradients, by parameter, and these learning rates, by group."""
+        ...
+
+    def theta(self, index: int) -> Array:
+        """Return a parameter's values now."""
+        ...
+
+    def state(self, index: int) -> dict[str, Array]:
+        """Return a parameter's state arrays now, by torch's names."""
+        ...
+
+
+Subject = Callable[[str, Scenario], Run]
+
+
+class RefoptimRun:
+    """refoptim over a scenario."""
+
+    def __init__(self, optimizer_class: Any, scenario: Scenario, options: dict[str, Any]) -> None:
+        self._params = [refoptim.Parameter(start.theta) for start in scenario.starts]
+        groups = [
+            {"params": [p for p, owner in zip(self._params, scenario.group_of, strict=True) if owner == i], **group}
+            for i, group in enumerate(scenario.groups)
+        ]
+        self._optimizer = optimizer_class(groups, **options)
+        for param, start in zip(self._params, scenario.starts, strict=True):
+            if start.count:
+                entry = self._optimizer.state[param]
+                entry.update(start.state)
+                if "step" in self._optimizer.initial_host:
+                    entry["step"] = start.count
+
+    def step(self, grads: list[Array | None], lrs: list[float]) -> None:
+        """Take one step."""
+        for group, lr in zip(self._optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        for param, grad in zip(self._params, grads, strict=True):
+            param.grad = grad
+        self._optimizer.step()
+
+    def theta(self, index: int) -> Array:
+        """Return a parameter's values."""
+        return self._params[index].data
+
+    def state(self, index: int) -> dict[str, Array]:
+        """Return a parameter's state arrays."""
+        entry = self._optimizer.state[self._params[index]]
+        return {name: value for name, value in entry.items() if isinstance(value, np.ndarray)}
+
+
+def refoptim_subject(implementation: str) -> Subject:
+    """Return refoptim, computing in this way."""
+    options = IMPLEMENTATIONS[implementation]
+    return lambda optimizer, scenario: RefoptimRun(getattr(refoptim, optimizer), scenario, options)
+
+
+class TorchRun:
+    """torch over a scenario."""
+
+    def __init__(self, optimizer: str, scenario: Scenario) -> None:
+        import torch  # noqa: PLC0415  an optional witness
+
+        self._torch = torch
+        self._params = [torch.nn.Parameter(torch.tensor(start.theta)) for start in scenario.starts]
+        groups = [
+            {"params": [p for p, owner in zip(self._params, scenario.group_of, strict=True) if owner == i], **group}
+            for i, group in enumerate(scenario.groups)
+        ]
+        self._optimizer = getattr(torch.optim, optimizer)(groups)
+        for param, start in zip(self._params, scenario.starts, strict=True):
+            if start.count:
+                state = {name: torch.tensor(array) for name, array in start.state.items()}
+                step = {} if optimizer == "SGD" else {"step": torch.tensor(float(start.count))}
+                self._optimizer.state[param] = step | state
+
+    def step(self, grads: list[Array | None], lrs: list[float]) -> None:
+        """Take one step."""
+        for group, lr in zip(self._optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        for param, grad in zip(self._params, grads, strict=True):
+            param.grad = None if grad is None else self._torch.tensor(grad)
+        self._optimizer.step()
+
+    def theta(self, index: int) -> Array:
+        """Return a parameter's values."""
+        return self._params[index].detach().numpy()
+
+    def state(self, index: int) -> dict[str, Array]:
+        """Return a parameter's state arrays."""
+        entry = self._optimizer.state[self._params[index]]
+        return {name: value.numpy() for name, value in entry.items() if name != "step" and value is not None}
+
+
+def torch_subject() -> Subject | None:
+    """Return torch's default implementation, or None where torch is not installed."""
+    try:
+        import torch  # noqa: F401, PLC0415  an optional witness
+    except ImportError:
+        return None
+    return TorchRun

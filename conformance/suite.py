@@ -1,0 +1,131 @@
+"""The suite: every case, dtype and implementation through every scenario, measured and held against the limits."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refoptim.conformance import cases
+from refoptim.conformance.adapters import IMPLEMENTATIONS, Subject, refoptim_subject, torch_subject
+from refoptim.conformance.case import Case
+from refoptim.conformance.judge import Truth, scaled
+from refoptim.conformance.scenario import bookkeeping, one_step, trajectory
+from refoptim.conformance.tolerances import LIMITS, MEAN_NOISE, Limits
+
+STEPS = (1, 2, 10, 100)
+SIZE = 256
+
+
+class Measured(NamedTuple):
+    """What was measured of one subject: errors in ulps, worst unless another word is there."""
+
+    step: float  # parameters, one realistic step
+    step_mean: float
+    step_state: float
+    probe: float  # parameters and state, one step that shows the update in full
+    short: float = 0.0  # parameters and state, the bookkeeping scenario
+    median: float = 0.0  # parameters, 1,000 steps
+    scaled: float = 0.0  # parameters, 1,000 steps, in ulps of the largest
+
+
+class Row(NamedTuple):
+    """One line of the report."""
+
+    optimizer: str
+    options: str
+    dtype: str
+    implementation: str
+    measured: Measured
+    torch: Measured | None
+    failures: list[str]
+
+
+class Exam:
+    """The exact outcomes for one case and dtype, to which any number of subjects can be put."""
+
+    def __init__(
+        self, case: Case, module: Any, dtype: Any, *, steps: tuple[int, ...] = STEPS, size: int = SIZE
+    ) -> None:
+        meaning = module.meaning(case)
+        self.case = case
+        self.dtype = np.dtype(dtype)
+        scenarios = {
+            kind: [one_step(case, meaning, dtype, t, kind, size) for t in steps] for kind in ("realistic", "probe")
+        }
+        self._realistic = [Truth(case, [meaning], scenario) for scenario in scenarios["realistic"]]
+        self._probe = [Truth(case, [meaning], scenario) for scenario in scenarios["probe"]]
+        short = bookkeeping(case, dtype)
+        self._short = Truth(case, [module.meaning(Case(case.optimizer, group)) for group in short.groups], short)
+        self._long: Truth | None = None
+        self._meaning = meaning
+
+    def measure(self, subject: Subject, *, long: bool = True) -> Measured:
+        """Put a subject to the exam; the long run can be left out."""
+        realistic = [truth.judge(subject)[0] for truth in self._realistic]
+        probe = [truth.judge(subject)[0] for truth in self._probe]
+        measured = Measured(
+            step=max(distance.worst_theta for distance in realistic),
+            step_mean=float(np.mean([distance.mean_theta for distance in realistic])),
+            step_state=max(distance.worst_state for distance in realistic),
+            probe=max(distance.worst for distance in probe),
+            short=max(distance.worst for distance in self._short.judge(subject)),
+        )
+        if not long:
+            return measured
+        if self._long is None:
+            self._long = Truth(self.case, [self._meaning], trajectory(self.case, self.dtype))
+        distance = self._long.judge(subject)[0]
+        return measured._replace(
+            median=float(np.median(distance.theta)),
+            scaled=float(scaled(self._long.exact[0], distance, self.dtype).max()),
+        )
+
+
+def failures(measured: Measured, limits: Limits, torch: Measured | None) -> list[str]:
+    """Return what is beyond its limit, in words; nothing if all is well."""
+    found = [
+        f"{name}: {value:.4g} ulp, limit {limit:g}"
+        for name, value, limit in (
+            ("one step", measured.step, limits.step),
+            ("probe", measured.probe, limits.probe),
+            ("bookkeeping", measured.short, limits.short),
+            ("1,000 steps, median", measured.median, limits.median),
+            ("1,000 steps, scaled", measured.scaled, limits.scaled),
+        )
+        if not value <= limit
+    ]
+    mean = limits.mean if torch is None else torch.step_mean + MEAN_NOISE
+    if not measured.step_mean <= mean:
+        found.append(
+            f"one step, mean: {measured.step_mean:.4g} ulp, {'limit' if torch is None else 'torch'} {mean:.4g}"
+        )
+    if limits.step < 1.0 and not measured.step_state <= limits.step:
+        found.append(f"state after one step: {measured.step_state:.4g} ulp, limit {limits.step:g}")
+    return found
+
+
+def plan(pattern: str = "") -> list[tuple[Any, Case, Any]]:
+    """Return the exams whose description contains the pattern. Complex dtypes sit each optimizer's first and last."""
+    found = []
+    for module in cases.stems().values():
+        for optimizer in dict.fromkeys(case.optimizer for case in module.CASES):
+            alike = [case for case in module.CASES if case.optimizer == optimizer]
+            for case in alike:
+                dtypes: list[Any] = [np.float32, np.float64]
+                if case in (alike[0], alike[-1]):
+                    dtypes += [np.complex64, np.complex128]
+                found += [(module, case, dtype) for dtype in dtypes]
+    return [entry for entry in found if pattern.lower() in f"{entry[1]} {np.dtype(entry[2]).name}".lower()]
+
+
+def rows(module: Any, case: Case, dtype: Any) -> Iterator[Row]:
+    """Measure one case and dtype in every implementation, and torch beside them."""
+    exam = Exam(case, module, dtype)
+    witness = torch_subject()
+    torch = None if witness is None else exam.measure(witness)
+    for name, limits in LIMITS.items():
+        if IMPLEMENTATIONS[name].get("arithmetic") == "float64" and exam.dtype.name in ("float64", "complex128"):
+            continue
+        measured = exam.measure(refoptim_subject(name))
+        found = failures(measured, limits, torch)
+        yield Row(case.optimizer, case.label, exam.dtype.name, name, measured, torch, found)

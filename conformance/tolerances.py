@@ -1,0 +1,31 @@
+"""How far an implementation may be from the exact value: the one table, in ulps of the larger of before and after.
+
+Each limit is earned: every mutant in ``cases`` breaks one of them, and a correct implementation none.
+"""
+
+from typing import NamedTuple
+
+
+class Limits(NamedTuple):
+    """The limits of one way to compute."""
+
+    step: float  # parameters after one realistic step, the worst
+    mean: float  # parameters after one realistic step, the mean, where torch is not there to compare with
+    probe: float  # parameters and state after one step that shows the update in full, the worst
+    short: float  # parameters and state after the bookkeeping scenario, the worst
+    median: float  # parameters after 1,000 steps, half of them
+    scaled: float  # parameters after 1,000 steps, the worst, in ulps of the largest parameter
+
+
+LIMITS = {
+    "fused": Limits(step=4.0, mean=0.3, probe=4.0, short=24.0, median=16.0, scaled=40.0),
+    "foreach": Limits(step=4.0, mean=0.4, probe=5.5, short=24.0, median=24.0, scaled=96.0),
+    "for-loop": Limits(step=4.0, mean=0.4, probe=5.5, short=24.0, median=24.0, scaled=96.0),
+    "float64": Limits(step=0.501, mean=0.3, probe=0.501, short=12.0, median=16.0, scaled=40.0),
+}
+
+# Two means over some thousand elements that differ by less are the same.
+MEAN_NOISE = 0.004
+
+# The exact value must be known this much better than it is judged.
+BALL = 0.001

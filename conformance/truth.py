@@ -1,0 +1,94 @@
+"""Exact values: the formulas in ball arithmetic, numbers with a proven bound on their error."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from flint import arb, ctx
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+PRECISION = 200  # bits; the margin of the narrowest format's judge is 140 of them
+
+
+class WideBallError(ArithmeticError):
+    """A value is not known well enough to judge by: an error of the case, never a pass."""
+
+
+@contextmanager
+def precision(bits: int = PRECISION) -> Iterator[None]:
+    """Compute balls with this many bits."""
+    before, ctx.prec = ctx.prec, bits
+    try:
+        yield
+    finally:
+        ctx.prec = before
+
+
+class Balls(np.ndarray):
+    """An array of balls, which the formulas can compute with as with any array.
+
+    Comparing balls that overlap raises: which is larger is not known. The maximum does not need to know.
+    """
+
+    def __array_namespace__(self, **_: Any) -> Any:
+        return _NAMESPACE
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        if ufunc in _DECIDED:
+            for left, right in np.broadcast(*(np.asarray(x, object) for x in inputs)):
+                if not isinstance(left, arb) or (left.overlaps(arb(right)) and not left == right):
+                    raise WideBallError(f"{ufunc.__name__} of {left} and {right} is not decided")
+        plain = [np.asarray(x) if isinstance(x, Balls) else x for x in inputs]
+        result = getattr(ufunc, method)(*plain, **options)
+        return result.view(Balls) if isinstance(result, np.ndarray) and result.dtype == object else result
+
+
+_DECIDED = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal, np.sign}
+
+
+def _elementwise(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:
+    apply = np.frompyfunc(function, inputs, 1)
+    return lambda *arrays: np.asarray(apply(*(np.asarray(a, object) for a in arrays)), object).view(Balls)
+
+
+_NAMESPACE = SimpleNamespace(
+    sqrt=_elementwise(lambda x: x.sqrt(), 1),
+    abs=_elementwise(abs, 1),
+    maximum=_elementwise(lambda x, y: x.max(y), 2),
+)
+
+
+def balls(values: Array) -> Balls:
+    """Return floating-point numbers as balls of radius 0."""
+    exact = np.empty(values.shape, object)
+    exact.flat = [arb(x) for x in values.ravel().tolist()]
+    return exact.view(Balls)
+
+
+def exact_symbols(symbols: dict[str, Any]) -> dict[str, Any]:
+    """Return a formula's symbols with every float as the binary64 number it is."""
+    return {name: arb(value) if isinstance(value, float) else value for name, value in symbols.items()}
+
+
+def errors_in_ulps(got: Array, exact: Balls, before: Array) -> Array:
+    """Return how far each number is from the exact one, in ulps of the larger of the exact one and the one before.
+
+    The bound is rigorous, rounded up. A number that is not finite is infinitely far.
+
+    Raises:
+        WideBallError: an exact value is not known to a thousandth of an ulp.
+
+    """
+    kind = got.dtype.type
+    result = np.empty(got.size)
+    for i, (value, ball, old) in enumerate(zip(got.ravel(), exact.ravel(), before.ravel(), strict=True)):
+        scale = max(abs(float(ball.mid())), abs(float(old)))
+        ulp = float(np.spacing(min(kind(scale), np.finfo(kind).max)))
+        if not ball.is_finite() or not float(ball.rad()) < ulp / 1000:
+            raise WideBallError(f"the exact value is only known to be {ball}, with an ulp of {ulp}")
+        result[i] = float((arb(float(value)) - ball).abs_upper()) / ulp if np.isfinite(value) else np.inf
+    return result

@@ -1,0 +1,46 @@
+"""The command line: ``refoptim conformance``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 all is well, 1 something failed, 2 it could not be run."""
+    parser = argparse.ArgumentParser(prog="refoptim", description="torch.optim without torch, and the proof.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    conformance = commands.add_parser(
+        "conformance",
+        help="measure every optimizer against its formula in exact arithmetic",
+        description="Measure every optimizer, option set, dtype and implementation against the documented formula in "
+        "exact arithmetic, with torch's figures beside them where it is installed, and put wrong optimizers to the "
+        "same exam. The exit code is 1 if a limit is exceeded or a wrong optimizer is not rejected.",
+    )
+    conformance.add_argument("--filter", default="", metavar="TEXT", help="only rows that contain this, e.g. AdamW")
+    conformance.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there too")
+    conformance.add_argument("--mutants", action="store_true", help="list what gave each wrong optimizer away")
+    conformance.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
+    return _conformance(options)
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    try:
+        from refoptim.conformance import report  # noqa: PLC0415  needs an extra, and seconds
+    except ModuleNotFoundError as error:
+        if error.name not in ("flint", "tqdm"):
+            raise
+        print(f"refoptim conformance needs {error.name}: pip install 'refoptim[conformance]'", file=sys.stderr)
+        return 2
+    if options.json is not None and not options.json.parent.is_dir():
+        print(f"--json {options.json}: there is no folder {options.json.parent}", file=sys.stderr)
+        return 2
+    outcome = report.run(options.filter, quiet=options.quiet)
+    if not outcome.rows:
+        print(f"--filter {options.filter!r} matches nothing; try AdamW, float64 or momentum", file=sys.stderr)
+        return 2
+    print(report.text(outcome, with_mutants=options.mutants))
+    if options.json is not None:
+        report.write_json(outcome, options.json)
+    return 0 if outcome.passed else 1

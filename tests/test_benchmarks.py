@@ -1,0 +1,83 @@
+"""The benchmarks run and report what they promise. Nothing here depends on how fast anything is."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+pytest.importorskip("tqdm", reason="the benchmarks show progress bars")
+
+
+def report(tmp_path, script, *arguments, without_torch=False):
+    """Run a benchmark as a user does; return its JSON file and what it printed."""
+    path = tmp_path / "report.json"
+    start = [sys.executable, "-W", "error", str(BENCHMARKS / script)]
+    if without_torch:
+        # None in sys.modules is how Python itself says that a module cannot be imported.
+        code = (
+            "import sys, runpy; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+            f"sys.path.insert(0, {str(BENCHMARKS)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
+        )
+        start = [sys.executable, "-W", "error", "-c", code, str(BENCHMARKS / script)]
+    run = subprocess.run([*start, *arguments, "--json", str(path)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(path.read_text())
+    assert found["machine"].keys() >= {"cpu", "cores", "date", "packages", "platform", "python"}
+    assert found["machine"]["packages"]["numba"]
+    return found, run.stdout
+
+
+def assert_summary(summary):
+    assert 0 < summary["low"] <= summary["median"] <= summary["high"]
+
+
+STEP_TIME = ("--sizes", "1x10", "3x7", "--rounds", "2", "--block", "1e-4", "--mover-from", "20")
+
+
+def test_step_time(tmp_path):
+    found, printed = report(tmp_path, "step_time.py", *STEP_TIME)
+    assert found["benchmark"] == "step_time"
+    assert found["settings"]["rounds"] == 2
+    ours, torchs = ["refoptim", "refoptim float64"], ["torch for-loop", "torch foreach", "torch fused"] * HAS_TORCH
+    expected = [
+        (algorithm, *shape, contender)
+        for algorithm in ("Adam", "AdamW", "SGD", "SGD momentum")
+        for shape in ((1, 10), (3, 7))
+        for contender in (*ours, *torchs, *(["mover"] if shape == (3, 7) else []))
+    ]
+    rows = found["rows"]
+    assert [(row["algorithm"], row["tensors"], row["elements"], row["contender"]) for row in rows] == expected
+    for row in rows:
+        assert_summary(row["seconds"])
+        assert (row["to_mover"] is not None) == (row["elements"] == 7)
+        if HAS_TORCH:
+            assert_summary(row["to_torch"])
+        if row["contender"] == row["torch_best"]:
+            assert row["to_torch"]["median"] == 1
+        assert f"{row['algorithm']}, {row['tensors']} x {row['elements']}: {row['contender']}" in printed
+
+
+def test_step_time_without_torch(tmp_path):
+    found, printed = report(tmp_path, "step_time.py", *STEP_TIME, "--algorithms", "SGD", without_torch=True)
+    assert "torch is not installed" in printed
+    assert {row["contender"] for row in found["rows"]} == {"refoptim", "refoptim float64", "mover"}
+    assert all(row["to_torch"] is None for row in found["rows"])
+
+
+@pytest.mark.slow
+def test_first_step(tmp_path):
+    found, printed = report(tmp_path, "first_step.py", "--repeats", "1")
+    assert found["benchmark"] == "first_step"
+    rows = {row["case"]: row for row in found["rows"]}
+    ours = {"import refoptim", "refoptim, first step", "refoptim, first step, cold kernel cache"}
+    assert rows.keys() == (ours | {"import torch", "torch, first step"} if HAS_TORCH else ours)
+    for name, row in rows.items():
+        assert_summary(row["seconds"])
+        assert (row["to_torch"] is not None) == HAS_TORCH
+        assert name in printed

@@ -1,0 +1,198 @@
+"""When Numba compiles: at the first step of a kind, never again, and into a cache that keeps the variants apart."""
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+from itertools import product
+
+import numpy as np
+import pytest
+from numba import njit
+from numba.core import event
+from refoptim.kernels import jit
+from refoptim.kernels.jit import CpuKernel
+
+import refoptim as optim
+from refoptim import kernels
+
+OPTIMIZERS = {
+    "sgd": (optim.SGD, {}),
+    "momentum": (optim.SGD, {"momentum": 0.9}),
+    "nesterov": (optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    "adam": (optim.Adam, {}),
+    "adamw": (optim.AdamW, {}),
+    "amsgrad": (optim.Adam, {"amsgrad": True}),
+}
+PRECISIONS = {"float32": (np.float32, None), "float64": (np.float64, None), "wide": (np.float32, "float64")}
+# What a user may write for a number.
+NUMBERS = [1, 0, 0.5, np.float64(0.25), np.float32(0.125), np.array(0.0625), np.array([0.03125], np.float32), True]
+CHANGES = (
+    [{"lr": value} for value in NUMBERS]
+    + [{"weight_decay": value} for value in NUMBERS if not isinstance(value, np.ndarray)]
+    + [{"maximize": True}, {"maximize": 1}, {"dampening": 0}, {"eps": 1}, {"betas": (np.float32(0.5), 0.25)}]
+)
+
+
+def cpu_kernels():
+    """Return every CPU kernel of every file, by name."""
+    modules = [import_module(f"refoptim.kernels.{info.name}") for info in pkgutil.iter_modules(kernels.__path__)]
+    return {
+        name: kernel for module in modules for name, kernel in vars(module).items() if isinstance(kernel, CpuKernel)
+    }
+
+
+def signatures():
+    return {name: (kernel.serial.signatures, kernel.parallel.signatures) for name, kernel in cpu_kernels().items()}
+
+
+def steps(optimizer, params, count=2):
+    for _ in range(count):
+        optimizer.step(grads=[np.full(param.shape, 0.5, param.dtype) for param in params])
+
+
+def build(name, precision, shapes=((3, 4), (5,))):
+    kind, options = OPTIMIZERS[name]
+    dtype, arithmetic = PRECISIONS[precision]
+    params = [optim.Parameter(np.ones(shape, dtype)) for shape in shapes]
+    return kind(params, arithmetic=arithmetic, **options), params
+
+
+def test_the_recorder_sees_compilations():
+    with event.install_recorder("numba:compile") as recorder:
+        njit(lambda x: x + 1)(1.0)
+    assert recorder.buffer
+
+
+@pytest.mark.parametrize("size", [10, 20_000], ids=["serial", "parallel"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_nothing_compiles_after_the_first_step(name, precision, size):
+    assert 10 < jit.SERIAL_BELOW < 20_000
+    optimizer, params = build(name, precision, [(size,), (7,), (2, 3)])
+    steps(optimizer, params, count=1)
+    steps(*build(name, precision, [(10,)]), count=1)  # a short run takes the serial variant, sooner or later
+    before = signatures()
+    with event.install_recorder("numba:compile") as recorder:
+        steps(optimizer, params)
+        for change in CHANGES:
+            group = optimizer.param_groups[0]
+            if change.keys() <= group.keys():
+                kept = dict(group)
+                group.update(change)
+                steps(optimizer, params)
+                group.update(kept)
+        # Runs of their own, and arrays that do not start on a cache line.
+        grads = [np.ones(param.shape, param.dtype) for param in params]
+        optimizer.step(grads=[grads[0], None, grads[2]])
+        optimizer.step(grads=[None, grads[1], grads[2]])
+        steps(optimizer, params)
+        saved = optimizer.state_dict()
+        optimizer.load_state_dict(saved)
+        steps(optimizer, params)
+        steps(*build(name, precision, [(), (0,), (1, 1, 4)]))
+    assert recorder.buffer == []
+    assert signatures() == before
+
+
+def test_numbers_of_every_kind_share_a_signature():
+    cases = list(product(OPTIMIZERS, PRECISIONS))
+    for case in cases:
+        steps(*build(*case), count=1)
+    before = signatures()
+    for name, (serial, _) in before.items():
+        assert serial, f"{name} has not run: add its optimizer to the table above"
+    for case, change in product(cases, CHANGES):
+        optimizer, params = build(*case)
+        if change.keys() <= optimizer.param_groups[0].keys():
+            optimizer.param_groups[0].update(change)
+            steps(optimizer, params, count=1)
+    assert signatures() == before
+
+
+CACHED = """
+import json, sys
+import numba, numpy as np
+import refoptim as optim
+from refoptim import kernels
+from refoptim.kernels import jit
+
+variant = sys.argv[1]
+jit.SERIAL_BELOW = {"serial": sys.maxsize, "parallel": 0}[variant]
+param = optim.Parameter(np.ones(1000, np.float32))
+optim.SGD([param]).step(grads=[np.ones(1000, np.float32)])
+try:
+    threads = bool(numba.threading_layer())
+except ValueError:  # no parallel code has run
+    threads = False
+stats = getattr(kernels.sgd.sgd_cpu, variant).stats
+counts = {"hits": sum(stats.cache_hits.values()), "misses": sum(stats.cache_misses.values())}
+json.dump({**counts, "threads": threads}, sys.stdout)
+"""
+
+
+def in_a_new_process(code, *arguments, **environment):
+    """Return what a fresh interpreter prints, which must be JSON."""
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize(
+    "order", [("serial", "parallel"), ("parallel", "serial")], ids=lambda order: f"{order[0]}-first"
+)
+def test_the_cache_keeps_serial_and_parallel_apart(tmp_path, order):
+    # The second process finds the code of the first in the cache and must not take it for its own.
+    for hits in (0, 1):
+        for variant in order:
+            found = in_a_new_process(CACHED, variant, NUMBA_CACHE_DIR=str(tmp_path))
+            assert found == {"hits": hits, "misses": 1 - hits, "threads": variant == "parallel"}, variant
+    names = [path.name for path in tmp_path.rglob("*.nbi")]
+    assert len(names) == 2
+    assert sum("sgd_cpu_serial" in name for name in names) == 1
+
+
+IMPORTED = """
+import json, sys
+import refoptim as optim
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_importing_refoptim_imports_no_compiler():
+    modules = set(in_a_new_process(IMPORTED))
+    heavy = {"numba", "llvmlite", "numba_cuda", "torch", "scipy", "flint", "matplotlib", "autograd", "jax", "tqdm"}
+    assert "refoptim" in modules
+    assert not heavy & {name.partition(".")[0] for name in modules}
+    assert not [name for name in modules if name.startswith(("refoptim.kernels.", "refoptim.conformance"))]
+
+
+STEPPED = """
+import json, sys
+import numpy as np
+import refoptim as optim
+param = optim.Parameter(np.ones(4))
+optim.Adam([param]).step(grads=[np.ones(4)])
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_a_step_imports_its_own_kernels_and_neither_cuda_nor_torch(tmp_path):
+    modules = set(in_a_new_process(STEPPED, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert "numba" in modules
+    assert not {"torch", "numba_cuda", "numba.cuda", "cuda"} & modules
+    own = {name for name in modules if name.startswith("refoptim.kernels.")}
+    assert own == {f"refoptim.kernels.{stem}" for stem in ("adam", "arithmetic", "jit")}
+
+
+def test_creating_gpu_kernels_needs_no_numba_cuda():
+    code = """
+import json, sys
+sys.modules["numba.cuda"] = sys.modules["numba_cuda"] = None
+import refoptim.kernels.adam as adam
+print(json.dumps([adam.adam_gpu.name, adam.amsgrad_gpu.name]))
+"""
+    assert in_a_new_process(code) == ["adam_gpu", "amsgrad_gpu"]

@@ -1,0 +1,213 @@
+"""CUDA kernels as PTX, compiled without a GPU: every operation of the rule, once per element, and none beside them.
+
+NVVM contracts ``a * b + c`` to an fma on its own and the CPU does not, and it would trade exactness of divisions and
+roots for speed if asked. Counting the instructions shows that it had nothing to contract and was not asked.
+
+An option that is off is an ``if`` on a scalar, from which the compiler makes several versions of the loop. So each
+kernel is also compiled once per combination of its options, with those scalars constant: then there is one version, in
+which every count is the rule's times the unrolling.
+"""
+
+import itertools
+import pkgutil
+import re
+from collections import Counter
+from importlib import import_module
+from types import FunctionType
+
+import numpy as np
+import pytest
+from numba import typeof, types
+from refoptim.kernels.jit import GpuKernel, cuda
+
+from refoptim import kernels
+
+pytest.importorskip("numba.cuda.dispatcher", reason="numba-cuda is not installed")
+pytest.importorskip("cuda.bindings.nvvm", reason="the CUDA toolkit is not installed: pip install numba-cuda[cu13]")
+
+CAPABILITIES = [(8, 0), (9, 0)]
+PRECISIONS = {"float32": ("float32", "float32"), "float64": ("float64", "float64"), "wide": ("float32", "float64")}
+MODULES = [
+    import_module(f"refoptim.kernels.{module.name}")
+    for module in pkgutil.iter_modules(kernels.__path__)
+    if module.name not in ("arithmetic", "jit")
+]
+KERNELS = {
+    name: (module, kernel)
+    for module in MODULES
+    for name, kernel in vars(module).items()
+    if isinstance(kernel, GpuKernel)
+}
+ON, OFF = 0.3, 0.0
+
+
+class Traced:
+    """A number that counts what is done with it, and answers ``!= 0`` as the options at hand say."""
+
+    def __init__(self, trace, name=None):
+        self.trace, self.name = trace, name
+
+    def _count(self, operation):
+        self.trace.counts[operation] += 1
+        return Traced(self.trace)
+
+    def __mul__(self, other):
+        return self._count("mul")
+
+    def __truediv__(self, other):
+        return self._count("div")
+
+    def __add__(self, other):
+        return self._count("add")
+
+    def __sub__(self, other):
+        return self._count("sub")
+
+    def __neg__(self):
+        return Traced(self.trace)  # of a scalar: once per launch, not per element
+
+    def __ne__(self, other):
+        assert self.name is not None, "an `if` on an element: teach this test what the PTX makes of it"
+        assert other == 0
+        return self.trace.options.setdefault(self.name, True)
+
+    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = None
+    __hash__ = None
+
+
+class Trace:
+    """One run of a rule: which options it asked for, and how often it did what."""
+
+    def __init__(self, module, rule, options):
+        self.options, self.counts = dict(options), Counter()
+        operations = {name: lambda *_, name=name: Traced(self)._count(name) for name in ("fma", "sqrt", "maximum")}
+        function = FunctionType(rule.__code__, {**vars(module), **operations})
+        scalars = module.Scalars(*(Traced(self, name) for name in module.Scalars._fields))
+        results = function(*(Traced(self) for _ in range(rule.__code__.co_argcount - 1)), scalars)
+        self.loads = rule.__code__.co_argcount - 1
+        self.stores = len(results) if isinstance(results, tuple) else 1
+
+
+def rule_of(name):
+    """Return the rule of a kernel, which has its name without ``_gpu``."""
+    module, _ = KERNELS[name]
+    return module, getattr(module, name.removesuffix("_gpu"))
+
+
+def combinations(name):
+    """Return the options of a kernel's rule, in every combination of on and off."""
+    found = {}
+    while True:
+        options = Trace(*rule_of(name), found).options
+        if options == found:
+            break
+        found = options
+    return [dict(zip(found, values)) for values in itertools.product([False, True], repeat=len(found))]
+
+
+def specialized(name, options, scalar):
+    """Return a kernel that does what this one does, with the scalars of these options constant."""
+    module, kernel = KERNELS[name]
+    arrays = ", ".join(kernel.function.__code__.co_varnames[: kernel.function.__code__.co_argcount - 1])
+    fields = ", ".join(
+        {True: "ON", False: "OFF", None: f"h.{field}"}[options.get(field)] for field in module.Scalars._fields
+    )
+    kind = np.dtype(scalar).type
+    names = {"Scalars": module.Scalars, "ON": kind(ON), "OFF": kind(OFF)}
+    names["loop"] = cuda.jit(device=True, forceinline=True)(kernel.function)
+    exec(f"def kernel({arrays}, h): loop({arrays}, Scalars({fields}))", names)
+    return names["kernel"]
+
+
+@pytest.fixture
+def compile_ptx(monkeypatch):
+    """Return what compiles a kernel for a capability, on a machine without a driver."""
+    dispatcher = import_module("numba.cuda.dispatcher")
+
+    def compile_ptx(name, function, array, scalar, capability):
+        module, kernel = KERNELS[name]
+        stand_in = type("Device", (), {"compute_capability": capability})
+        monkeypatch.setattr(dispatcher, "get_current_device", lambda: stand_in)
+        count = kernel.function.__code__.co_argcount - 1
+        arrays = (types.Array(types.float32 if array == "float32" else types.float64, 1, "C"),) * count
+        scalars = typeof(module.Scalars(*[np.dtype(scalar).type(ON)] * len(module.Scalars._fields)))
+        ptx, _ = cuda.compile_ptx(function, (*arrays, scalars), cc=capability)
+        return ptx
+
+    return compile_ptx
+
+
+def operations(ptx):
+    """Count the instructions that touch floating-point numbers or memory, less those that only move a number."""
+    found = re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.:]*)", ptx, re.MULTILINE)
+    floating = [name for name in found if re.search(r"\.(f16|bf16|f32|f64)\b", name)]
+    return Counter(name for name in floating if not name.startswith(("mov.", "ld.param.", "neg.", "setp.", "selp.")))
+
+
+def expected(trace, array, scalar):
+    """Return what one element takes, in PTX's names."""
+    a, s = (kind.replace("float", "f") for kind in (array, scalar))
+    counts = Counter({f"ld.global.{a}": trace.loads, f"st.global.{a}": trace.stores})
+    names = {"fma": "fma.rn", "mul": "mul", "div": "div.rn", "sqrt": "sqrt.rn", "add": "add", "sub": "sub"}
+    counts.update({f"{names[name]}.{s}": count for name, count in trace.counts.items() if name != "maximum"})
+    if array != scalar:
+        counts.update({"cvt.f64.f32": trace.loads, "cvt.rn.f32.f64": trace.stores})
+    return counts
+
+
+def normal(counts):
+    """Return the counts under one name each: ``mul.rn.f32`` says what ``mul.f32`` does, and means "do not contract"."""
+    renamed = Counter()
+    for name, count in counts.items():
+        renamed[re.sub(r"^(mul|add|sub)\.rn\.", r"\1.", name)] += count
+    return renamed
+
+
+CASES = [
+    pytest.param(
+        name, precision, options, id=f"{name}-{precision}-{'+'.join(o for o in options if options[o]) or 'plain'}"
+    )
+    for name in KERNELS
+    for precision in PRECISIONS
+    for options in combinations(name)
+]
+
+
+def test_every_file_has_a_kernel():
+    assert {module.__name__.rpartition(".")[2] for module, _ in KERNELS.values()} >= {"adam", "sgd"}
+    assert all(any(module is owner for owner, _ in KERNELS.values()) for module in MODULES)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
+@pytest.mark.parametrize(("name", "precision", "options"), CASES)
+def test_one_version_holds_the_operations_of_the_rule(compile_ptx, name, precision, options, capability):
+    array, scalar = PRECISIONS[precision]
+    ptx = compile_ptx(name, specialized(name, options, scalar), array, scalar, capability)
+    once = expected(Trace(*rule_of(name), options), array, scalar)
+    got = normal(operations(ptx))
+    unrolled = got[f"st.global.{array.replace('float', 'f')}"] / once[f"st.global.{array.replace('float', 'f')}"]
+    assert unrolled >= 1
+    assert got == Counter({operation: count * unrolled for operation, count in once.items()})
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_kernel_itself_holds_nothing_else(compile_ptx, name, precision, capability):
+    array, scalar = PRECISIONS[precision]
+    ptx = compile_ptx(name, KERNELS[name][1].function, array, scalar, capability)
+    got = normal(operations(ptx))
+    versions = [expected(Trace(*rule_of(name), options), array, scalar) for options in combinations(name)]
+    assert set(got) == set().union(*versions)
+    store = f"st.global.{array.replace('float', 'f')}"
+    elements = got[store] / versions[0][store]
+    for operation, count in got.items():
+        least, most = (f(version[operation] for version in versions) for f in (min, max))
+        assert least * elements <= count <= most * elements, operation
+    # The versions that differ by an option are unrolled alike, so that all of them together have the average count.
+    assert got[f"fma.rn.{scalar.replace('float', 'f')}"] == elements * np.mean(
+        [version[f"fma.rn.{scalar.replace('float', 'f')}"] for version in versions]
+    )
+    assert ".local" not in ptx
+    assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz)\S*", ptx)
+    assert not re.findall(r"^\s*call\b.*", ptx, re.MULTILINE)

@@ -1,0 +1,98 @@
+"""CUDA kernels under Numba's simulator: the grid covers every element once, and the bits are the CPU kernel's.
+
+The simulator is chosen when Numba is imported, so this file runs itself in a second process, once for all kernels.
+"""
+
+import itertools
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+
+import numpy as np
+import pytest
+from refoptim.kernels.jit import GpuKernel
+
+from refoptim import kernels
+
+PRECISIONS = {
+    "float32": (np.float32, np.float32),
+    "float64": (np.float64, np.float64),
+    "wide": (np.float32, np.float64),
+}
+# Fewer elements than threads, not a multiple of a block, several rounds of the grid, none, one.
+SIZES = [0, 1, 31, 32, 97, 150]
+BLOCKS, THREADS = 2, 32
+# Scalars that are an option, by name: on and off, or both directions. All others are random numbers in (0, 1).
+OPTIONS = {"weight_decay": (0.0, 0.3), "decay": (0.0, 0.1), "sign": (1.0, -1.0)}
+
+
+def gpu_kernels():
+    """Return every kernel of every file, as pairs of its module's name and its own."""
+    found = []
+    for info in pkgutil.iter_modules(kernels.__path__):
+        module = import_module(f"refoptim.kernels.{info.name}")
+        found += [(info.name, name) for name, kernel in vars(module).items() if isinstance(kernel, GpuKernel)]
+    return found
+
+
+def option_sets(fields):
+    choices = [OPTIONS.get(name, (None,)) for name in fields]
+    return list(itertools.product(*choices))
+
+
+def compare(stem, name, precision):
+    """Run a kernel and its CPU twin on the same numbers. Return a line for each case that differs."""
+    module = import_module(f"refoptim.kernels.{stem}")
+    gpu, cpu = getattr(module, name), getattr(module, name.replace("_gpu", "_cpu"))
+    array, scalar = PRECISIONS[precision]
+    fields, differences, compared = module.Scalars._fields, [], 0
+    count = gpu.function.__code__.co_argcount - 1
+    rng = np.random.default_rng(7)
+    for size, options in itertools.product(SIZES, option_sets(fields)):
+        values = [rng.random() if option is None else option for option in options]
+        scalars = module.Scalars(*map(scalar, values))
+        # Parameters and gradients of both signs; state is squared somewhere, so it is positive.
+        host = [
+            rng.standard_normal(size).astype(array) if i < 2 else rng.random(size).astype(array) for i in range(count)
+        ]
+        device, before = [x.copy() for x in host], [x.copy() for x in host]
+        cpu.serial(*host, scalars)
+        gpu.dispatcher[BLOCKS, THREADS](*device, scalars)
+        same = all(x.tobytes() == y.tobytes() for x, y in zip(host, device, strict=True))
+        if not same:
+            differences.append(f"size {size}, {scalars}: {host} on the CPU, {device} in the simulator")
+        elif size and (host[0] == before[0]).any():
+            differences.append(f"size {size}, {scalars}: some parameters did not move")
+        compared += 1
+    return {"compared": compared, "differences": differences[:2]}
+
+
+def main():
+    """Print what every kernel gives, as JSON."""
+    cases = itertools.product(gpu_kernels(), PRECISIONS)
+    json.dump({f"{name}-{precision}": compare(stem, name, precision) for (stem, name), precision in cases}, sys.stdout)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    pytest.importorskip("numba_cuda", reason="numba-cuda, which has the simulator, is not installed")
+    cache = str(tmp_path_factory.mktemp("cache"))
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_CACHE_DIR": cache}
+    run = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", [name for _, name in gpu_kernels()])
+def test_simulator_has_the_bits_of_the_cpu(results, name, precision):
+    result = results[f"{name}-{precision}"]
+    assert result["compared"] >= 4 * len(SIZES)
+    assert result["differences"] == []
+
+
+if __name__ == "__main__":
+    main()
