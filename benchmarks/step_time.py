@@ -1,26 +1,23 @@
 """Time one step of refoptim beside torch's three implementations and, for long arrays, beside moving the same bytes.
 
-Run ``python benchmarks/step_time.py --json benchmarks/results/step_time.json``. All contenders take turns in one process,
-with the same float32 values and gradients, which are in place before the clock starts.
+Run ``python benchmarks/step_time.py --json benchmarks/results/step_time.json``. All contenders take turns in one
+process, with the same float32 values and gradients, which are in place before the clock starts.
 """
 
 import argparse
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import get_num_threads, njit, prange
-from timing import Samples, duration, fastest, in_turn, print_table, ratio, summarize, write_json
+from timing import Samples, bind_threads, duration, fastest, in_turn, print_table, ratio, summarize, write_json
 from tqdm import tqdm
 
 import refoptim as optim
 from refoptim.buffers import Array, aligned_zeros
-
-try:
-    import torch
-except ModuleNotFoundError:
-    torch = None
 
 Call = Callable[[], Any]
 
@@ -85,6 +82,7 @@ def refoptim_step(algorithm: Algorithm, values: Array, grads: Array, arithmetic:
 
 def torch_step(algorithm: Algorithm, values: Array, grads: Array, implementation: dict[str, bool]) -> Call:
     """Return torch's step for the same."""
+    torch = import_module("torch")
     params = [torch.nn.Parameter(torch.tensor(row)) for row in values]
     for param, grad in zip(params, grads, strict=True):
         param.grad = torch.tensor(grad)
@@ -108,7 +106,7 @@ def contenders(algorithm: Algorithm, tensors: int, elements: int, with_mover: bo
         "refoptim": refoptim_step(algorithm, values, grads, None),
         "refoptim float64": refoptim_step(algorithm, values, grads, "float64"),
     }
-    if torch is not None:
+    if find_spec("torch"):
         for name, implementation in TORCH.items():
             calls[name] = torch_step(algorithm, values, grads, implementation)
     if with_mover:
@@ -168,6 +166,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--mover-from", type=int, default=1_000_000, help="elements from which the mover takes part")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(argv)
+    bind_threads()
+    torch = import_module("torch") if find_spec("torch") else None
     if torch is None:
         print("torch is not installed: refoptim is measured alone")
 

@@ -50,11 +50,11 @@ class RefoptimRun:
         ]
         self._optimizer = optimizer_class(groups, **options)
         for param, start in zip(self._params, scenario.starts, strict=True):
-            if start.count:
+            if start.taken:
                 entry = self._optimizer.state[param]
                 entry.update(start.state)
                 if "step" in self._optimizer.initial_host:
-                    entry["step"] = start.count
+                    entry["step"] = start.taken
 
     def step(self, grads: list[Array | None], lrs: list[float]) -> None:
         """Take one step."""
@@ -94,9 +94,9 @@ class TorchRun:
         ]
         self._optimizer = getattr(torch.optim, optimizer)(groups)
         for param, start in zip(self._params, scenario.starts, strict=True):
-            if start.count:
+            if start.taken:
                 state = {name: torch.tensor(array) for name, array in start.state.items()}
-                step = {} if optimizer == "SGD" else {"step": torch.tensor(float(start.count))}
+                step = {} if optimizer == "SGD" else {"step": torch.tensor(float(start.taken))}
                 self._optimizer.state[param] = step | state
 
     def step(self, grads: list[Array | None], lrs: list[float]) -> None:

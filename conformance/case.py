@@ -38,8 +38,8 @@ class RuleMutant(NamedTuple):
 
 
 class ScalarMutant(NamedTuple):
-    """Wrong host scalars: a function of the right ones and the options, with the step counted from 1."""
+    """Wrong host scalars: a function of the right ones, the options they were made from, and the step from 1."""
 
     name: str
     optimizer: str
-    change: Callable[[Any, dict[str, Any], int], Any]
+    change: Callable[[Any, Any, int], Any]

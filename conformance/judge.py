@@ -62,7 +62,7 @@ class Truth:
         initial = {name: np.zeros(start.theta.shape, start.theta.dtype) for name in meaning.state} | start.state
         values = [truth.balls(reals(array)) for array in (start.theta, *initial.values())]
         largest = [_sizes(value) for value in values]
-        t = start.count
+        t = start.taken
         for grads, lrs in zip(self.scenario.grads, self.scenario.lrs, strict=True):
             grad = grads[index]
             if grad is None:

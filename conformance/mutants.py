@@ -2,13 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import refoptim
-from refoptim import kernels
 from refoptim.conformance import cases
 from refoptim.conformance.adapters import RefoptimRun, Run, Subject
 from refoptim.conformance.case import RuleMutant, ScalarMutant
@@ -69,14 +68,14 @@ def exams() -> dict[str, list[Exam]]:
 
 
 def _rule_mutant(stem: str, mutant: RuleMutant) -> Mutant:
-    module: ModuleType = getattr(kernels, stem)
+    module = import_module(f"refoptim.kernels.{stem}")
     source = inspect.getsource(getattr(module, mutant.rule))
     changed = source.replace(mutant.right, mutant.wrong)
     if changed == source:
         raise StaleMutantError(f"{stem}, {mutant.name!r}: {mutant.right!r} is not in the rule {mutant.rule}")
     names = dict(vars(module))
     exec(changed, names)  # noqa: S102  the rule's own source, with one expression replaced
-    right, wrong = getattr(module, f"{mutant.rule}_cpu"), _plain_loop(names[mutant.rule])
+    right, wrong = getattr(module, f"{mutant.rule}_cpu"), _plain_loop(names[mutant.rule], module.Scalars)
 
     def subject(optimizer: str, scenario: Scenario) -> Run:
         class Wrong(getattr(refoptim, optimizer)):  # pyright: ignore[reportUntypedBaseClass]
@@ -89,10 +88,10 @@ def _rule_mutant(stem: str, mutant: RuleMutant) -> Mutant:
     return Mutant(stem, f"{mutant.rule}: {mutant.name}", None, subject)
 
 
-def _plain_loop(rule: Callable[..., Any]) -> Callable[..., None]:
+def _plain_loop(rule: Callable[..., Any], kind: Callable[..., Any]) -> Callable[..., None]:
     def loop(theta: Any, *arguments: Any) -> None:
-        *arrays, h = arguments
-        g, *state = arrays
+        g, *state, scalars = arguments
+        h = kind(*scalars)
         for i in range(theta.size):
             result = rule(theta[i], g[i], *(array[i] for array in state), h)
             theta[i], *new = result if isinstance(result, tuple) else (result,)
@@ -105,9 +104,9 @@ def _plain_loop(rule: Callable[..., Any]) -> Callable[..., None]:
 def _scalar_mutant(stem: str, mutant: ScalarMutant) -> Mutant:
     def subject(optimizer: str, scenario: Scenario) -> Run:
         class Wrong(getattr(refoptim, optimizer)):  # pyright: ignore[reportUntypedBaseClass]
-            def _scalars(self, group: dict[str, Any], host: Any) -> Any:
+            def _scalars(self, options: Any, host: Any) -> Any:
                 t = 1 if host is None else host.get("step", 1) + 1
-                return mutant.change(super()._scalars(group, host), group, t)
+                return mutant.change(super()._scalars(options, host), options, t)
 
         return RefoptimRun(Wrong, scenario, {})
 
@@ -144,7 +143,7 @@ class _Doubles(_Plumbing):
 
     def step(self, grads: list[Any], lrs: list[float]) -> None:
         super().step(grads, lrs)
-        super().step([None] * (len(grads) - 1) + grads[-1:], lrs)
+        super().step([*(None for _ in grads[:-1]), grads[-1]], lrs)
 
 
 class _NoneIsZero(_Plumbing):

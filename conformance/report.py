@@ -53,7 +53,9 @@ def run(pattern: str = "", *, quiet: bool = False) -> Outcome:
 
 def text(outcome: Outcome, *, with_mutants: bool = False) -> str:
     """Return the report for a terminal. Distances are in ulps of the larger of before and after."""
-    about = "Errors in ulps of the larger of the exact value and the one before; torch's, on the same inputs, in brackets."
+    about = (
+        "Errors in ulps of the larger of the exact value and the one before; torch's on the same inputs in brackets."
+    )
     lines = [about, "", _cells(_GROUPS), _cells(_HEAD), *(_line(row) for row in outcome.rows)]
     bad = [row for row in outcome.rows if row.failures]
     lines += ["", f"{len(outcome.rows) - len(bad)} of {len(outcome.rows)} implementations are within their limits."]

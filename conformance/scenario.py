@@ -15,7 +15,7 @@ class Start(NamedTuple):
     """A parameter before the first step of a scenario, which may continue an earlier run."""
 
     theta: Array
-    count: int  # steps it has taken
+    taken: int  # how many steps
     state: dict[str, Array]  # empty if it has taken none
 
 
@@ -64,8 +64,8 @@ def one_step(case: Case, meaning: Meaning, dtype: Any, t: int, kind: str, size: 
         theta, *arrays = (value.astype(_real(dtype)) for value in values)
         state = dict(zip(meaning.state, (_as(array, dtype) for array in arrays), strict=True))
     start = Start(_as(theta, dtype), t - 1, state)
-    grads = [[_as(grads[-1], dtype)]]
-    return Scenario(f"{kind} t={t}", [dict(case.options)], [0], [start], grads, [[lr]])
+    last: list[Array | None] = [_as(grads[-1], dtype)]
+    return Scenario(f"{kind} t={t}", [dict(case.options)], [0], [start], [last], [[lr]])
 
 
 def _without_cancellation(meaning: Meaning, sizes: Array, grad_sign: Array) -> Array:
@@ -123,4 +123,4 @@ def _as(values: Array, dtype: Any, shape: tuple[int, ...] | None = None) -> Arra
 def reals(array: Array) -> Array:
     """Return an array as a flat one of real numbers, the two parts of a complex one behind each other."""
     flat = np.ascontiguousarray(array).ravel()
-    return flat.view(flat.real.dtype)
+    return flat.view(_real(flat.dtype))

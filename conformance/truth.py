@@ -65,7 +65,7 @@ _NAMESPACE = SimpleNamespace(
 def balls(values: Array) -> Balls:
     """Return floating-point numbers as balls of radius 0."""
     exact = np.empty(values.shape, object)
-    exact.flat = [arb(x) for x in values.ravel().tolist()]
+    exact.ravel()[:] = [arb(x) for x in values.ravel().tolist()]
     return exact.view(Balls)
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from numba import prange
 
-from refoptim.kernels.arithmetic import fma, maximum, sqrt, widen
+from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
 
 
@@ -57,7 +57,8 @@ _amsgrad_cpu, _amsgrad_gpu = cpu_rule(amsgrad), gpu_rule(amsgrad)
 
 
 @cpu_kernel
-def adam_cpu(theta, g, m, v, h):
+def adam_cpu(theta, g, m, v, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], m[i], v[i] = _adam_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)
 
@@ -69,7 +70,8 @@ def adam_gpu(theta, g, m, v, h):
 
 
 @cpu_kernel
-def amsgrad_cpu(theta, g, m, v, v_max, h):
+def amsgrad_cpu(theta, g, m, v, v_max, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], m[i], v[i], v_max[i] = _amsgrad_cpu(
             widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h

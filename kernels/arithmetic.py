@@ -16,6 +16,10 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 
+# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
+_intrinsic: Any = intrinsic
+
+
 def fma(a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c, rounded once to the widest type of the three."""
     kind = np.result_type(type(a), type(b), type(c)).type
@@ -44,6 +48,11 @@ def widen(x: Any, scalars: Any) -> Any:
     return type(scalars[0])(x)
 
 
+def unpack(kind: Any, scalars: Any) -> Any:
+    """Return an array of scalars as a tuple with as many as this kind of NamedTuple has."""
+    return tuple(scalars[: len(kind._fields)])
+
+
 def _round(exact: Fraction, kind: Callable[[float], Any]) -> Any:
     try:
         nearest = float(exact)
@@ -57,7 +66,7 @@ def _round(exact: Fraction, kind: Callable[[float], Any]) -> Any:
         return kind(nearest)
 
 
-@intrinsic
+@_intrinsic
 def _fma(typing_context, a, b, c):
     widest = max(a, b, c, key=lambda argument: argument.bitwidth)
 
@@ -68,7 +77,7 @@ def _fma(typing_context, a, b, c):
     return widest(a, b, c), generate
 
 
-@intrinsic
+@_intrinsic
 def _sqrt(typing_context, x):
     def generate(context, builder, signature, arguments):
         return builder.call(builder.module.declare_intrinsic("llvm.sqrt", [arguments[0].type]), arguments)
@@ -76,7 +85,7 @@ def _sqrt(typing_context, x):
     return x(x), generate
 
 
-@intrinsic
+@_intrinsic
 def _maximum(typing_context, a, b):
     def generate(context, builder, signature, arguments):
         a, b = arguments
@@ -86,7 +95,7 @@ def _maximum(typing_context, a, b):
     return a(a, a), generate
 
 
-@intrinsic
+@_intrinsic
 def _widen(typing_context, x, scalars):
     kind = scalars[0]
 
@@ -94,6 +103,18 @@ def _widen(typing_context, x, scalars):
         return context.cast(builder, arguments[0], x, kind)
 
     return kind(x, scalars), generate
+
+
+@_intrinsic
+def _unpack(typing_context, kind, scalars):
+    record = types.UniTuple(scalars.dtype, len(kind.instance_class._fields))
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(scalars)(context, builder, arguments[1]).data
+        items = [builder.load(builder.gep(data, [context.get_constant(types.intp, i)])) for i in range(len(record))]
+        return context.make_tuple(builder, record, items)
+
+    return record(kind, scalars), generate
 
 
 @overload(fma, inline="always", target="generic")
@@ -116,3 +137,10 @@ def _compile_maximum(a, b):
 @overload(widen, inline="always", target="generic")
 def _compile_widen(x, scalars):
     return lambda x, scalars: _widen(x, scalars)
+
+
+@overload(unpack, target="generic")
+def _compile_unpack(kind, scalars):
+    if isinstance(scalars, types.BaseTuple):
+        return lambda kind, scalars: scalars
+    return lambda kind, scalars: _unpack(kind, scalars)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from numba import prange
 
-from refoptim.kernels.arithmetic import fma, widen
+from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
 
 
@@ -50,7 +50,8 @@ _nesterov_cpu, _nesterov_gpu = cpu_rule(nesterov), gpu_rule(nesterov)
 
 
 @cpu_kernel
-def sgd_cpu(theta, g, h):
+def sgd_cpu(theta, g, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i] = _sgd_cpu(widen(theta[i], h), widen(g[i], h), h)
 
@@ -62,7 +63,8 @@ def sgd_gpu(theta, g, h):
 
 
 @cpu_kernel
-def momentum_cpu(theta, g, b, h):
+def momentum_cpu(theta, g, b, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], b[i] = _momentum_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
 
@@ -74,7 +76,8 @@ def momentum_gpu(theta, g, b, h):
 
 
 @cpu_kernel
-def nesterov_cpu(theta, g, b, h):
+def nesterov_cpu(theta, g, b, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], b[i] = _nesterov_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
 

@@ -1,10 +1,10 @@
 """The ways to compute a step: the fused kernel, the formula on flat arrays, and the formula parameter by parameter.
 
-Each takes a step and one of its runs, and yields what to call. Nothing is changed until it is called.
+Each takes a group's settings, slots and one of their runs, and returns what to call. Nothing is changed before that.
 """
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -33,62 +33,77 @@ class Algorithm(Protocol):
     state_arrays: ClassVar[tuple[str, ...]]
 
     def _variant(self, group: dict[str, Any]) -> Variant: ...
-    def _scalars(self, group: dict[str, Any], host: Host) -> Any: ...
+    def _options(self, group: dict[str, Any]) -> Any: ...
+    def _scalars(self, options: Any, host: Host) -> tuple[float, ...]: ...
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]: ...
     def _advance(self, host: Host) -> dict[str, Any]: ...
     def _initial_values(self, group: dict[str, Any]) -> dict[str, float]: ...
 
 
-class Step(NamedTuple):
-    """A step of the parameters of one group and one dtype."""
+class Settings(NamedTuple):
+    """What follows from a group's options, for as long as they do not change."""
 
     algorithm: Algorithm
     group: dict[str, Any]
     variant: Variant
-    slots: Slots
+    options: Any  # as the algorithm wants them for its scalars
+    initial: dict[str, float]  # what state arrays start with where it is not zero
+    implementation: "Implementation"
 
 
-def fused(step: Step, run: Run) -> Iterator[Launch]:
+Implementation = Callable[[Settings, Slots, Run], list[Launch]]
+
+
+def settings_of(algorithm: Algorithm, group: dict[str, Any]) -> Settings:
+    """Return the settings of a group that is laid out in slots."""
+    variant, options = algorithm._variant(group), algorithm._options(group)
+    return Settings(algorithm, group, variant, options, algorithm._initial_values(group), _choose(group))
+
+
+def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Launch the kernel once for the run."""
-    slots = step.slots
-    scalars = step.algorithm._scalars(step.group, slots.host_of(run.first))
-    if slots.real == np.float32 and step.algorithm.arithmetic is None:
-        # array("f") rounds as NumPy does, but to infinity without a warning, and takes a third of the time.
-        scalars = type(scalars)(*np.frombuffer(array("f", scalars), np.float32))
-    yield step.variant.kernel, (*_arrays(step, run), scalars)
+    algorithm, variant = settings.algorithm, settings.variant
+    numbers = algorithm._scalars(settings.options, slots.host_of(run.first))
+    if slots.real == np.float32 and algorithm.arithmetic is None:
+        # Like np.array(numbers, np.float32), but too large a number becomes infinity without a warning.
+        scalars = np.frombuffer(array("f", numbers), np.float32)
+    else:
+        scalars = np.array(numbers)
+    return [(variant.kernel, (*_arrays(variant, slots, run), scalars))]
 
 
-def foreach(step: Step, run: Run) -> Iterator[Launch]:
+def _foreach(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula once, on the flat arrays of the run."""
-    symbols = step.algorithm._symbols(step.group, step.slots.host_of(run.first))
-    yield _evaluate, (step, symbols, _arrays(step, run))
+    symbols = settings.algorithm._symbols(settings.group, slots.host_of(run.first))
+    return [(_evaluate, (settings, symbols, _arrays(settings.variant, slots, run)))]
 
 
-def for_loop(step: Step, run: Run) -> Iterator[Launch]:
+def _for_loop(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula for one parameter after the other."""
-    symbols = step.algorithm._symbols(step.group, step.slots.host_of(run.first))
-    for single in step.slots.each(run):
-        yield _evaluate, (step, symbols, _arrays(step, single))
+    symbols = settings.algorithm._symbols(settings.group, slots.host_of(run.first))
+    singles = [_arrays(settings.variant, slots, single) for single in slots.each(run)]
+    return [(_evaluate, (settings, symbols, arrays)) for arrays in singles]
 
 
-def choose(group: dict[str, Any]) -> Callable[[Step, Run], Iterator[Launch]]:
+def _choose(group: dict[str, Any]) -> Implementation:
     """Return the implementation that a group asks for: fused, unless an option says otherwise, as in torch."""
     use_fused, use_foreach = group.get("fused"), group.get("foreach")
     if use_fused or (use_fused is None and use_foreach is None):
-        return fused
-    return foreach if use_foreach else for_loop
+        return _fused
+    return _foreach if use_foreach else _for_loop
 
 
-def _arrays(step: Step, run: Run) -> tuple[Array, ...]:
-    state = [step.slots.arrays[name] for name in step.variant.state]
+def _arrays(variant: Variant, slots: Slots, run: Run) -> tuple[Array, ...]:
+    state = [slots.arrays[name] for name in variant.state]
     return (run.theta, run.grad, *(state if run.span is None else [flat[run.span] for flat in state]))
 
 
-def _evaluate(step: Step, symbols: dict[str, Any], arrays: tuple[Array, ...]) -> None:
+def _evaluate(settings: Settings, symbols: dict[str, Any], arrays: tuple[Array, ...]) -> None:
     theta, _, *state = arrays
-    wide = theta.dtype if step.algorithm.arithmetic is None else np.dtype(step.algorithm.arithmetic)
+    arithmetic = settings.algorithm.arithmetic
+    wide = theta.dtype if arithmetic is None else np.dtype(arithmetic)
     with np.errstate(all="ignore"):
-        new = step.variant.formula(*(flat.astype(wide, copy=False) for flat in arrays), **symbols)
+        new = settings.variant.formula(*(flat.astype(wide, copy=False) for flat in arrays), **symbols)
         for flat, values in zip((theta, *state), new, strict=True):
             flat[...] = values
 
@@ -104,7 +119,7 @@ def differentiate(
     one = 1 + 1j if _is_complex(data) else 1
     state = [entry[name] if name in entry else xp.zeros_like(data) + one * fill.get(name, 0) for name in variant.state]
     # What was loaded is NumPy's, also where the parameters are not.
-    arrays = (data, grad, *(xp.asarray(value) if isinstance(value, np.ndarray) else value for value in state))
+    arrays = (data, *(xp.asarray(value) if isinstance(value, np.ndarray) else value for value in (grad, *state)))
     symbols = {name: _scalar(value) for name, value in algorithm._symbols(group, host).items()}
     if _is_complex(data):
         # Pairs of reals, as in the flat arrays.

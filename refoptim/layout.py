@@ -1,9 +1,12 @@
 """How a parameter group is laid out: slots in flat buffers, or loose arrays where derivatives must flow through."""
 
 from collections.abc import Iterator
+from operator import is_
 from typing import Any
 
-from .implementations import Algorithm, Launch, Step, choose, differentiate
+import numpy as np
+
+from .implementations import Algorithm, Launch, Settings, differentiate, settings_of
 from .parameter import Parameter
 from .slots import Slots
 
@@ -17,6 +20,8 @@ class Layout:
         self.differentiable = bool(group.get("differentiable"))
         self.slots: list[Slots] = []
         self.loose: dict[Parameter, dict[Any, Any]] = {}
+        self._settings: Settings | None = None
+        self._seen: list[Any] = []  # the options that the settings were made from
         unique = list(dict.fromkeys(self.params))
         if self.differentiable:
             for param in unique:
@@ -37,6 +42,9 @@ class Layout:
         except ValueError:  # from an array in the place of a parameter
             return False
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_settings": None}
+
     def members(self) -> Iterator[Parameter]:
         """Yield the parameters, each once."""
         return iter(dict.fromkeys(self.params))
@@ -47,24 +55,42 @@ class Layout:
             return self.loose[param]
         return next((slots.entry(param) for slots in self.slots if param in slots.places), None)
 
-    def plan(self, algorithm: Algorithm) -> Iterator[Launch]:
-        """Yield everything that a step calls: what computes, then what counts. Raise before the first call."""
-        group = self.group
-        variant, implementation = algorithm._variant(group), choose(group)
+    def plan(self, algorithm: Algorithm) -> list[Launch]:
+        """Return everything that a step calls: what computes, then what counts. Raise before the first call."""
+        if self.loose:
+            return list(self._plan_loose(algorithm))
+        launches: list[Launch] = []
+        settings = self._settings_of(algorithm)
+        variant = settings.variant
         for slots in self.slots:
             runs = slots.runs(variant.counts)
             if runs and variant.state:
-                slots.prepare(variant.state, algorithm._initial_values(group))
+                slots.prepare(variant.state, settings.initial)
             for run in runs:
                 if run.theta.size:
-                    yield from implementation(Step(algorithm, group, variant, slots), run)
+                    launches += settings.implementation(settings, slots, run)
                 if variant.counts:
-                    yield slots.set_host, (run.first, run.stop, algorithm._advance(slots.host_of(run.first)))
+                    counted = algorithm._advance(slots.host_of(run.first))
+                    launches.append((slots.set_host, (run.first, run.stop, counted)))
+        return launches
+
+    def _settings_of(self, algorithm: Algorithm) -> Settings:
+        """Return the settings, made anew if an option is not the object that it was."""
+        values = self.group.values()
+        if self._settings is None or len(values) != len(self._seen) or not all(map(is_, values, self._seen)):
+            self._settings = settings_of(algorithm, self.group)
+            # A learning rate that is an array, or betas that are a list, can change and stay the same object.
+            options = (value for name, value in self.group.items() if name != "params")
+            mutable = any(isinstance(value, np.ndarray | list) for value in options)
+            self._seen = [] if mutable else list(values)
+        return self._settings
+
+    def _plan_loose(self, algorithm: Algorithm) -> Iterator[Launch]:
         for param, entry in self.loose.items():
             if param.grad is not None:
                 # Another optimizer may have moved it into a buffer meanwhile.
                 param.release()
-                data, state = differentiate(algorithm, group, param.data, param.grad, entry)
+                data, state = differentiate(algorithm, self.group, param.data, param.grad, entry)
                 param.check_data(data)
                 yield setattr, (param, "data", data)
                 yield entry.update, (state,)

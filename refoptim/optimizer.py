@@ -201,7 +201,11 @@ class Optimizer(HookRegistry):
         """Return kernel, formula and state for a group's options."""
         raise NotImplementedError(f"{type(self).__name__} must override step")
 
-    def _scalars(self, group: dict[str, Any], host: Host) -> Any:
+    def _options(self, group: dict[str, Any]) -> Any:
+        """Return a group's options as ``_scalars`` wants them: plain numbers, read once for as long as none changes."""
+        raise NotImplementedError(f"{type(self).__name__} must override step")
+
+    def _scalars(self, options: Any, host: Host) -> tuple[float, ...]:
         """Return what the kernel needs beside arrays, given a parameter's host state before the step."""
         raise NotImplementedError(f"{type(self).__name__} must override step")
 

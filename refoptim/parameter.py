@@ -220,7 +220,9 @@ class Parameter:
         self._has_grad = has_grad
 
     def _checked(self, values: Any, what: str) -> Any:
-        keep = self.buffer is None and carries_derivatives(values)
+        keep = self.buffer is None and (
+            carries_derivatives(values) or (self.is_foreign and library(values) == library(self._data))
+        )
         if not keep and not hasattr(values, "__array__") and not hasattr(values, "__array_interface__"):
             raise GradientTypeError(
                 f"assigned {what} of {self._label} expected to be an array or None but got {what} of type "
@@ -242,11 +244,15 @@ class Parameter:
 
 def carries_derivatives(array: Any) -> bool:
     """Return whether an array carries another library's derivatives, which a copy into NumPy would cut off."""
-    library = type(array).__module__.partition(".")[0]
-    if library == "torch":
+    if library(array) == "torch":
         return bool(getattr(array, "requires_grad", False))
     # JAX's concrete arrays are jaxlib's; what it traces is its own.
-    return library in ("autograd", "jax")
+    return library(array) in ("autograd", "jax")
+
+
+def library(value: Any) -> str:
+    """Return the name of the package that a value's type comes from."""
+    return type(value).__module__.partition(".")[0]
 
 
 def unmasked(values: Any, what: str) -> Array:

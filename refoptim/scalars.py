@@ -10,7 +10,8 @@ from .formulas.power import BITS
 
 def number(value: Any) -> float:
     """Return a hyperparameter as a Python float; learning rates may be arrays of one element."""
-    return float(value.item() if isinstance(value, np.ndarray) else value)
+    # Plus refuses text, which float() would read.
+    return float(value.item() if isinstance(value, np.ndarray) else +value)
 
 
 def times_ratio(x: float, numerator: int, denominator: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .buffers import REAL_TYPE, Array, FlatBuffer, aligned_zeros
-from .parameter import Parameter, gather, is_neighbour, unmasked
+from .parameter import Parameter, gather, is_neighbour, library, unmasked
 
 # What is kept for a parameter beside arrays, such as {"step": 3}; None while there is no state. Never changed in place:
 # parameters share one object for as long as they agree.
@@ -282,7 +282,7 @@ def copied(entry: Mapping[Any, Any]) -> dict[Any, Any]:
 
 def is_foreign(value: Any) -> bool:
     """Return whether a value is another library's array."""
-    return type(value).__module__.partition(".")[0] in ("torch", "autograd", "jax")
+    return library(value) in ("torch", "autograd", "jax")
 
 
 def checked_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: only the fr
 
 SHAPES = [(), (1,), (0,), (5,), (2, 3), (2, 0), (3, 1, 2), (17,)]
 IMPLEMENTATIONS = {"fused": {}, "foreach": {"foreach": True}, "for_loop": {"foreach": False, "fused": False}}
-CONFIGURATIONS = range(12)
+CONFIGURATIONS = range(20)
 STEPS = 12
 # torch's square root is not correctly rounded, and its bias corrections lose digits: neither comes near this.
 TOLERANCE = {"rtol": 1e-11, "atol": 1e-13}

@@ -1,7 +1,8 @@
 """CUDA kernels as PTX, compiled without a GPU: every operation of the rule, once per element, and none beside them.
 
-NVVM contracts ``a * b + c`` to an fma on its own and the CPU does not, and it would trade exactness of divisions and
-roots for speed if asked. Counting the instructions shows that it had nothing to contract and was not asked.
+NVVM contracts ``a * b + c`` to an fma on its own and the CPU does not, ptxas does so later with what NVVM left, and
+both would trade exactness of divisions and roots for speed if asked. Counting the instructions, and following products
+to where they are used, shows that there was nothing to contract and that nobody asked.
 
 An option that is off is an ``if`` on a scalar, from which the compiler makes several versions of the loop. So each
 kernel is also compiled once per combination of its options, with those scalars constant: then there is one version, in
@@ -18,9 +19,10 @@ from types import FunctionType
 import numpy as np
 import pytest
 from numba import typeof, types
-from refoptim.kernels.jit import GpuKernel, cuda
 
 from refoptim import kernels
+from refoptim.kernels.arithmetic import fma
+from refoptim.kernels.jit import GpuKernel, cuda
 
 pytest.importorskip("numba.cuda.dispatcher", reason="numba-cuda is not installed")
 pytest.importorskip("cuda.bindings.nvvm", reason="the CUDA toolkit is not installed: pip install numba-cuda[cu13]")
@@ -131,7 +133,8 @@ def compile_ptx(monkeypatch):
         count = kernel.function.__code__.co_argcount - 1
         arrays = (types.Array(types.float32 if array == "float32" else types.float64, 1, "C"),) * count
         scalars = typeof(module.Scalars(*[np.dtype(scalar).type(ON)] * len(module.Scalars._fields)))
-        ptx, _ = cuda.compile_ptx(function, (*arrays, scalars), cc=capability)
+        fastmath = kernel.dispatcher.targetoptions.get("fastmath", False)
+        ptx, _ = cuda.compile_ptx(function, (*arrays, scalars), cc=capability, fastmath=fastmath)
         return ptx
 
     return compile_ptx
@@ -163,6 +166,20 @@ def normal(counts):
     return renamed
 
 
+def contractible(ptx):
+    """Return the sums that ptxas may contract: neither they nor a product that they take say how to round."""
+    kind = r"(?:\.f16|\.bf16|\.f32|\.f64)"
+    register = r"(%\w+)"
+    products = set(re.findall(rf"^\s*mul(?:\.ftz)?{kind}\s+{register}", ptx, re.MULTILINE))
+    moves = re.findall(rf"^\s*(?:neg|mov|selp)\S*{kind}\s+{register},(.*);", ptx, re.MULTILINE)
+    grown = -1
+    while len(products) > grown:
+        grown = len(products)
+        products |= {target for target, sources in moves if products & set(re.findall(register, sources))}
+    sums = re.findall(rf"^\s*(?:add|sub)(?:\.ftz)?{kind}\s+%\w+,(.*);", ptx, re.MULTILINE)
+    return [operands for operands in sums if products & set(re.findall(register, operands))]
+
+
 CASES = [
     pytest.param(
         name, precision, options, id=f"{name}-{precision}-{'+'.join(o for o in options if options[o]) or 'plain'}"
@@ -188,6 +205,7 @@ def test_one_version_holds_the_operations_of_the_rule(compile_ptx, name, precisi
     unrolled = got[f"st.global.{array.replace('float', 'f')}"] / once[f"st.global.{array.replace('float', 'f')}"]
     assert unrolled >= 1
     assert got == Counter({operation: count * unrolled for operation, count in once.items()})
+    assert contractible(ptx) == []
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
@@ -199,6 +217,7 @@ def test_the_kernel_itself_holds_nothing_else(compile_ptx, name, precision, capa
     got = normal(operations(ptx))
     versions = [expected(Trace(*rule_of(name), options), array, scalar) for options in combinations(name)]
     assert set(got) == set().union(*versions)
+    assert contractible(ptx) == []
     store = f"st.global.{array.replace('float', 'f')}"
     elements = got[store] / versions[0][store]
     for operation, count in got.items():
@@ -211,3 +230,28 @@ def test_the_kernel_itself_holds_nothing_else(compile_ptx, name, precision, capa
     assert ".local" not in ptx
     assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz)\S*", ptx)
     assert not re.findall(r"^\s*call\b.*", ptx, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("loop", "found"),
+    [
+        (lambda x, y, h: x - h * y, True),
+        (lambda x, y, h: x + -(h * y), True),
+        (lambda x, y, h: fma(-h, y, x), False),
+        (lambda x, y, h: fma(h, x, h * y), False),
+        (lambda x, y, h: x + h, False),
+    ],
+)
+def test_a_product_that_meets_a_sum_is_seen(monkeypatch, loop, found):
+    # Either NVVM contracts it at once, or it leaves the two for ptxas.
+    device = type("Device", (), {"compute_capability": (9, 0)})
+    monkeypatch.setattr(import_module("numba.cuda.dispatcher"), "get_current_device", lambda: device)
+    rule = cuda.jit(device=True, inline="always")(loop)
+
+    def kernel(x, y, h):
+        x[0] = rule(x[0], y[0], h)
+
+    array = types.Array(types.float32, 1, "C")
+    ptx, _ = cuda.compile_ptx(kernel, (array, array, types.float32), cc=(9, 0))
+    explicit = "fma" in loop.__code__.co_names
+    assert bool(contractible(ptx) or (not explicit and "fma.rn" in ptx)) == found

@@ -102,25 +102,25 @@ def _scalars(h: Any, lr: float, bias1: float, bias2: float, eps: float, decay: f
     return h._replace(step_size=step_size, eps=eps * math.sqrt(bias2), decay=decay / step_size)
 
 
-def _with(h: Any, o: dict[str, Any], t: int, **changed: float) -> Any:
+def _with(h: Any, o: Any, t: int, **changed: float) -> Any:
     """Return the right scalars but for what is changed, which everything else follows."""
-    beta1, beta2 = o["betas"]
+    beta1, beta2 = o.beta1, o.beta2
     right = {
-        "lr": o["lr"],
+        "lr": o.lr,
         "bias1": 1 - beta1**t,
         "bias2": 1 - beta2**t,
-        "eps": o["eps"],
+        "eps": o.eps,
         "decay": h.decay * h.step_size,
     }
     return _scalars(h, **(right | changed))
 
 
-def _one_step_later(h: Any, o: dict[str, Any], t: int) -> Any:
-    beta1, beta2 = o["betas"]
+def _one_step_later(h: Any, o: Any, t: int) -> Any:
+    beta1, beta2 = o.beta1, o.beta2
     return _with(h, o, t, bias1=1 - beta1 ** (t + 1), bias2=1 - beta2 ** (t + 1))
 
 
-def _swapped(h: Any, o: dict[str, Any], t: int) -> Any:
+def _swapped(h: Any, o: Any, t: int) -> Any:
     return h._replace(
         beta1=h.beta2, one_minus_beta1=h.one_minus_beta2, beta2=h.beta1, one_minus_beta2=h.one_minus_beta1
     )
@@ -140,15 +140,15 @@ SCALAR_MUTANTS = tuple(
         ("second moment's bias not corrected", lambda h, o, t: _with(h, o, t, bias2=1.0)),
         (
             "second moment's bias corrected without root",
-            lambda h, o, t: _with(h, o, t, bias2=(1 - o["betas"][1] ** t) ** 2),
+            lambda h, o, t: _with(h, o, t, bias2=(1 - o.beta2**t) ** 2),
         ),
-        ("eps hat: eps before the correction", lambda h, o, t: h._replace(eps=o["eps"])),
+        ("eps hat: eps before the correction", lambda h, o, t: h._replace(eps=o.eps)),
         ("betas swapped", _swapped),
-        ("powers in float32", lambda h, o, t: _with(h, o, t, bias2=1 - _coarse(o["betas"][1] ** t))),
-        ("1 - beta2 in float32", lambda h, o, t: h._replace(one_minus_beta2=1 - _coarse(o["betas"][1]))),
-        ("decay not multiplied by lr", lambda h, o, t: h._replace(decay=h.decay / o["lr"])),
+        ("powers in float32", lambda h, o, t: _with(h, o, t, bias2=1 - _coarse(o.beta2**t))),
+        ("1 - beta2 in float32", lambda h, o, t: h._replace(one_minus_beta2=1 - _coarse(o.beta2))),
+        ("decay not multiplied by lr", lambda h, o, t: h._replace(decay=h.decay / o.lr)),
         ("L2 and decoupled exchanged", lambda h, o, t: h._replace(weight_decay=h.decay, decay=h.weight_decay)),
-        ("decay with the step size", lambda h, o, t: h._replace(decay=h.decay * h.step_size / o["lr"])),
+        ("decay with the step size", lambda h, o, t: h._replace(decay=h.decay * h.step_size / o.lr)),
         ("eps times ten", lambda h, o, t: h._replace(eps=h.eps * 10)),
         ("lr off in the fifth digit", lambda h, o, t: h._replace(step_size=h.step_size * 1.00001)),
     )

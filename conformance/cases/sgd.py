@@ -71,11 +71,11 @@ RULE_MUTANTS = (
 )
 
 
-def _dampens_at_once(h: Any, o: dict[str, Any], t: int) -> Any:
-    return h._replace(one_minus_dampening=1.0 - o["dampening"]) if t == 1 else h
+def _dampens_at_once(h: Any, o: Any, t: int) -> Any:
+    return h._replace(one_minus_dampening=1.0 - o.dampening) if t == 1 else h
 
 
-def _never_dampens(h: Any, o: dict[str, Any], t: int) -> Any:
+def _never_dampens(h: Any, o: Any, t: int) -> Any:
     return h._replace(one_minus_dampening=1.0)
 
 

@@ -39,7 +39,7 @@ def momentum(
     ``weight_decay``. The learning rate stays outside the buffer, as in torch; Sutskever et al. and Keras put it inside.
     """
     g = _decayed(theta, g, lambda_, maximize)
-    b = +g if first else mu * b + (1 - tau) * g
+    b = 1 * g if first else mu * b + (1 - tau) * g
     direction = g + mu * b if nesterov else b
     return theta - gamma * direction, b
 

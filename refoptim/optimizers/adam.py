@@ -1,6 +1,6 @@
 """Adam and AdamW."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,16 @@ from ..implementations import Variant
 from ..optimizer import Optimizer, Params
 from ..scalars import fixed_sqrt, number, times_ratio
 from ..slots import Host
+
+
+class _Options(NamedTuple):
+    lr: float
+    eps: float
+    weight_decay: float
+    beta1: float
+    beta2: float
+    decoupled: bool
+    sign: float
 
 
 class Adam(Optimizer):
@@ -117,14 +127,20 @@ class Adam(Optimizer):
             return Variant(kernels.adam.amsgrad_cpu, formulas.amsgrad, self.state_arrays)
         return Variant(kernels.adam.adam_cpu, formulas.adam, self.state_arrays[:2])
 
-    def _scalars(self, group: dict[str, Any], host: Host) -> Any:
+    def _options(self, group: dict[str, Any]) -> _Options:
+        return _Options(
+            *(number(group[name]) for name in ("lr", "eps", "weight_decay")),
+            *map(number, group["betas"]),
+            decoupled=group["decoupled_weight_decay"],
+            sign=-1.0 if group["maximize"] else 1.0,
+        )
+
+    def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
+        lr, eps, weight_decay, beta1, beta2, decoupled, sign = options
         t = 1 if host is None else host["step"] + 1
-        lr, eps, weight_decay = number(group["lr"]), number(group["eps"]), number(group["weight_decay"])
-        beta1, beta2 = map(number, group["betas"])
         bias1, root2 = complement(beta1, t), fixed_sqrt(complement(beta2, t))
-        decoupled = group["decoupled_weight_decay"]
         return kernels.adam.Scalars(
-            -1.0 if group["maximize"] else 1.0,
+            sign,
             0.0 if decoupled else weight_decay,
             times_ratio(weight_decay, bias1, root2) if decoupled else 0.0,
             beta1,

@@ -1,6 +1,6 @@
 """Stochastic gradient descent."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
 from ..checks import check_least, check_lr
@@ -9,6 +9,14 @@ from ..implementations import Variant
 from ..optimizer import Optimizer, Params
 from ..scalars import number
 from ..slots import Host
+
+
+class _Options(NamedTuple):
+    lr: float
+    momentum: float
+    dampening: float
+    weight_decay: float
+    sign: float
 
 
 class SGD(Optimizer):
@@ -104,14 +112,13 @@ class SGD(Optimizer):
         kernel = kernels.sgd.nesterov_cpu if group["nesterov"] else kernels.sgd.momentum_cpu
         return Variant(kernel, formulas.momentum, self.state_arrays)
 
-    def _scalars(self, group: dict[str, Any], host: Host) -> Any:
-        return kernels.sgd.Scalars(
-            sign=-1.0 if group["maximize"] else 1.0,
-            weight_decay=number(group["weight_decay"]),
-            lr=number(group["lr"]),
-            momentum=number(group["momentum"]),
-            one_minus_dampening=1.0 if host is None else 1.0 - number(group["dampening"]),
-        )
+    def _options(self, group: dict[str, Any]) -> _Options:
+        names = ("lr", "momentum", "dampening", "weight_decay")
+        return _Options(*(number(group[name]) for name in names), sign=-1.0 if group["maximize"] else 1.0)
+
+    def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
+        lr, momentum, dampening, weight_decay, sign = options
+        return kernels.sgd.Scalars(sign, weight_decay, lr, momentum, 1.0 if host is None else 1.0 - dampening)
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         symbols = {"gamma": group["lr"], "lambda_": group["weight_decay"], "maximize": group["maximize"]}
