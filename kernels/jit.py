@@ -11,7 +11,7 @@ from numba import njit
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 # Waking the other threads takes as long as one thread needs for about this many elements of Adam.
-SERIAL_BELOW = 16_384
+SERIAL_BELOW = 65_536
 
 
 def cpu_rule(rule: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 Each takes a group's settings, slots and one of their runs, and returns what to call. Nothing is changed before that.
 """
 
-from array import array
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from .buffers import Array
 from .formulas.namespace import namespace
+from .scalars import packed
 from .slots import Host, Run, Slots
 
 Launch = tuple[Callable[..., None], tuple[Any, ...]]
@@ -48,6 +48,7 @@ class Settings(NamedTuple):
     variant: Variant
     options: Any  # as the algorithm wants them for its scalars
     initial: dict[str, float]  # what state arrays start with where it is not zero
+    wide: np.dtype[Any] | None  # what to compute in; None is what the arrays are of
     implementation: "Implementation"
 
 
@@ -57,18 +58,16 @@ Implementation = Callable[[Settings, Slots, Run], list[Launch]]
 def settings_of(algorithm: Algorithm, group: dict[str, Any]) -> Settings:
     """Return the settings of a group that is laid out in slots."""
     variant, options = algorithm._variant(group), algorithm._options(group)
-    return Settings(algorithm, group, variant, options, algorithm._initial_values(group), _choose(group))
+    initial = algorithm._initial_values(group)
+    wide = None if algorithm.arithmetic is None else np.dtype(algorithm.arithmetic)
+    return Settings(algorithm, group, variant, options, initial, wide, _choose(group))
 
 
 def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Launch the kernel once for the run."""
     algorithm, variant = settings.algorithm, settings.variant
     numbers = algorithm._scalars(settings.options, slots.host_of(run.first))
-    if slots.real == np.float32 and algorithm.arithmetic is None:
-        # Like np.array(numbers, np.float32), but too large a number becomes infinity without a warning.
-        scalars = np.frombuffer(array("f", numbers), np.float32)
-    else:
-        scalars = np.array(numbers)
+    scalars = packed(numbers, slots.real if settings.wide is None else settings.wide)
     return [(variant.kernel, (*_arrays(variant, slots, run), scalars))]
 
 
@@ -100,8 +99,7 @@ def _arrays(variant: Variant, slots: Slots, run: Run) -> tuple[Array, ...]:
 
 def _evaluate(settings: Settings, symbols: dict[str, Any], arrays: tuple[Array, ...]) -> None:
     theta, _, *state = arrays
-    arithmetic = settings.algorithm.arithmetic
-    wide = theta.dtype if arithmetic is None else np.dtype(arithmetic)
+    wide = theta.dtype if settings.wide is None else settings.wide
     with np.errstate(all="ignore"):
         new = settings.variant.formula(*(flat.astype(wide, copy=False) for flat in arrays), **symbols)
         for flat, values in zip((theta, *state), new, strict=True):

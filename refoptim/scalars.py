@@ -1,11 +1,12 @@
-"""Numbers that the host computes once per step: exactly, then rounded once to float64."""
+"""Hyperparameters as numbers, and numbers as the array that a kernel takes."""
 
-import math
+from functools import lru_cache
+from struct import Struct
 from typing import Any
 
 import numpy as np
 
-from .formulas.power import BITS
+from .buffers import Array
 
 
 def number(value: Any) -> float:
@@ -14,17 +15,16 @@ def number(value: Any) -> float:
     return float(value.item() if isinstance(value, np.ndarray) else +value)
 
 
-def times_ratio(x: float, numerator: int, denominator: int) -> float:
-    """Return x * numerator / denominator, rounded once."""
-    if not math.isfinite(x):
-        return x
-    a, b = x.as_integer_ratio()
-    try:
-        return a * numerator / (b * denominator)
-    except OverflowError:
-        return math.inf
+def packed(numbers: tuple[float, ...], dtype: np.dtype[Any]) -> Array:
+    """Return numbers as an array, rounded once to its dtype.
+
+    As ``np.array(numbers, dtype)``, in half the time, and a number that is too large becomes infinity without a warning.
+    """
+    result = np.empty(len(numbers), dtype)
+    _struct(len(numbers), dtype.char).pack_into(result, 0, *numbers)
+    return result
 
 
-def fixed_sqrt(x: int) -> int:
-    """Return the square root of a fixed-point number."""
-    return math.isqrt(x << BITS)
+@lru_cache(maxsize=64)
+def _struct(count: int, code: str) -> Struct:
+    return Struct(f"{count}{code}")

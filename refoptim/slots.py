@@ -54,7 +54,8 @@ class Slots:
     def runs(self, stateful: bool) -> list[Run]:
         """Return what has a gradient, cut where neighbours differ in host state or do not touch in memory."""
         buffer = self.params[0].buffer
-        if buffer is None or self._home != (buffer, buffer.moves):
+        # Only while all lie in one piece does the first one's buffer tell when any of them leaves.
+        if buffer is None or self._whole is None or self._home != (buffer, buffer.moves):
             buffer = self._settle()
         if buffer.missing == 0 and self._whole is not None and (self.hosts is None or not stateful):
             return self._whole

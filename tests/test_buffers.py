@@ -148,6 +148,19 @@ def test_a_plain_and_a_differentiable_optimizer_share_parameters(first):
             assert_values(params, expected)
 
 
+def test_parameters_scattered_over_buffers_and_outside_come_back():
+    params = parameters()
+    expected = [p.data.copy() for p in params]
+    opt = optim.SGD(params, lr=0.5)
+    optim.SGD([params[4], params[2]])
+    for taken in ([2], [4, 2], [0], [5]):
+        opt.step(grads=gradients(params))
+        optim.SGD([params[i] for i in taken], differentiable=True)
+        opt.step()
+        expected = sgd(sgd(expected, gradients(params), 0.5), gradients(params), 0.5)
+        assert_values(params, expected)
+
+
 def test_a_differentiable_optimizer_can_be_followed_by_a_plain_one():
     (p,) = parameters([(3,)])
     value, (grad,) = p.data.copy(), gradients([p])

@@ -239,7 +239,7 @@ def test_the_kernel_itself_holds_nothing_else(compile_ptx, name, precision, capa
         (lambda x, y, h: x + -(h * y), True),
         (lambda x, y, h: fma(-h, y, x), False),
         (lambda x, y, h: fma(h, x, h * y), False),
-        (lambda x, y, h: x + h, False),
+        (lambda x, y, h: x + y + h, False),
     ],
 )
 def test_a_product_that_meets_a_sum_is_seen(monkeypatch, loop, found):

@@ -84,6 +84,7 @@ def test_the_wheel_has_every_file_and_no_other(wheel):
         folder = package.replace(".", "/")
         want |= {f"{folder}/{path.name}" for path in folder_of(package).glob("*.py")}
     assert {name for name in names if name.endswith(".py") or name == "refoptim/py.typed"} == want
+    assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".nbi", ".nbc", ".png"))]
     # What is not code must be listed as the package's data, which belongs to it: frozen vectors, say.
     data = names - want
     listed = project()["tool"]["setuptools"]["package-data"]

@@ -1,6 +1,7 @@
 """Bias corrections, 1 - beta**t, for formulas and for the host."""
 
 from functools import lru_cache
+from math import isqrt
 from typing import Any
 
 # Fixed-point numbers with this many binary digits: after 10**9 roundings, and where the smallest complement of a
@@ -22,6 +23,11 @@ def one_minus_power(beta: Any, t: int) -> Any:
 def complement(beta: float, t: int) -> int:
     """Return 1 - beta**t in fixed point."""
     return ONE - _power(beta, t)
+
+
+def fixed_sqrt(x: int) -> int:
+    """Return the square root of a fixed-point number, to half of the digits."""
+    return isqrt(x) << BITS // 2
 
 
 # The power asked for last, by beta: that of the next step is one multiplication away.

@@ -7,10 +7,10 @@ import numpy as np
 from .. import kernels
 from ..checks import check_betas, check_least, check_lr
 from ..formulas import adam as formulas
-from ..formulas.power import ONE, complement
+from ..formulas.power import ONE, complement, fixed_sqrt
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
-from ..scalars import fixed_sqrt, number, times_ratio
+from ..scalars import number
 from ..slots import Host
 
 
@@ -139,16 +139,18 @@ class Adam(Optimizer):
         lr, eps, weight_decay, beta1, beta2, decoupled, sign = options
         t = 1 if host is None else host["step"] + 1
         bias1, root2 = complement(beta1, t), fixed_sqrt(complement(beta2, t))
+        # The quotient of two integers is rounded once, whatever their size.
+        ratio = root2 / bias1
         return kernels.adam.Scalars(
             sign,
             0.0 if decoupled else weight_decay,
-            times_ratio(weight_decay, bias1, root2) if decoupled else 0.0,
+            weight_decay / ratio if decoupled else 0.0,
             beta1,
             1.0 - beta1,
             beta2,
             1.0 - beta2,
-            times_ratio(eps, root2, ONE),
-            times_ratio(lr, root2, bias1),
+            eps * (root2 / ONE),
+            lr * ratio,
         )
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
