@@ -39,8 +39,9 @@ class Balls(np.ndarray):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if ufunc in _DECIDED:
-            for left, right in np.broadcast(*(np.asarray(x, object) for x in inputs)):
-                if not isinstance(left, arb) or (left.overlaps(arb(right)) and not left == right):
+            sides = [*inputs, 0] if ufunc is np.sign else inputs
+            for left, right in np.broadcast(*(np.asarray(x, object) for x in sides)):
+                if arb(left).overlaps(arb(right)) and not arb(left) == arb(right):
                     raise WideBallError(f"{ufunc.__name__} of {left} and {right} is not decided")
         plain = [np.asarray(x) if isinstance(x, Balls) else x for x in inputs]
         result = getattr(ufunc, method)(*plain, **options)

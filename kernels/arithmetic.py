@@ -15,7 +15,6 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
-
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
 

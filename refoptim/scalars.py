@@ -18,7 +18,7 @@ def number(value: Any) -> float:
 def packed(numbers: tuple[float, ...], dtype: np.dtype[Any]) -> Array:
     """Return numbers as an array, rounded once to its dtype.
 
-    As ``np.array(numbers, dtype)``, in half the time, and a number that is too large becomes infinity without a warning.
+    As ``np.array(numbers, dtype)``, in half the time; a number that is too large becomes infinity without a warning.
     """
     result = np.empty(len(numbers), dtype)
     _struct(len(numbers), dtype.char).pack_into(result, 0, *numbers)

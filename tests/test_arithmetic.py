@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numba import njit
 from numba.core.errors import TypingError
+
 from refoptim.kernels.arithmetic import fma, maximum, sqrt, widen
 
 DTYPES = [np.float32, np.float64]

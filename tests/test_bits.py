@@ -16,10 +16,10 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from refoptim.kernels import jit
 
 import refoptim as optim
 from refoptim import kernels
+from refoptim.kernels import jit
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),

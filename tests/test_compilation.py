@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numba import njit
 from numba.core import event
-from refoptim.kernels import jit
-from refoptim.kernels.jit import CpuKernel
 
 import refoptim as optim
 from refoptim import kernels
+from refoptim.kernels import jit
+from refoptim.kernels.jit import CpuKernel
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, {}),

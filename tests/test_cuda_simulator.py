@@ -13,9 +13,9 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from refoptim.kernels.jit import GpuKernel
 
 from refoptim import kernels
+from refoptim.kernels.jit import GpuKernel
 
 PRECISIONS = {
     "float32": (np.float32, np.float32),

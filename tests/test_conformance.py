@@ -1,0 +1,139 @@
+"""The suite itself: what is right passes, every mutant is rejected, and the command line says so."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
+
+from refoptim import cli
+from refoptim.conformance import adapters, mutants, report, suite
+from refoptim.conformance.case import Case, RuleMutant
+from refoptim.conformance.cases import adam, stems
+from refoptim.conformance.tolerances import LIMITS
+
+
+@pytest.fixture(scope="module")
+def exams():
+    return mutants.exams()
+
+
+def test_nothing_right_is_rejected_by_the_exams_that_reject_mutants(exams):
+    for each in exams.values():
+        for exam in each:
+            measured = exam.measure(adapters.refoptim_subject("fused"), long=False)
+            assert suite.failures(measured, LIMITS["fused"], None) == [], exam.case
+
+
+@pytest.mark.parametrize("mutant", mutants.mutants(), ids=lambda m: f"{m.optimizer or m.stem}: {m.name}")
+def test_every_mutant_is_rejected(mutant, exams):
+    assert mutants.examine(mutant, exams) is not None
+
+
+def test_mutants_have_different_names():
+    names = [(mutant.stem, mutant.optimizer, mutant.name) for mutant in mutants.mutants()]
+    assert len(set(names)) == len(names) > 140
+
+
+def test_a_mutant_of_code_that_is_no_longer_there_is_an_error():
+    stale = RuleMutant("stale", "adam", "h.no_such_scalar", "h.eps")
+    with pytest.raises(mutants.StaleMutantError, match="no_such_scalar"):
+        mutants._rule_mutant("adam", stale)
+
+
+@pytest.mark.parametrize("limit", ["step", "probe", "short", "median", "scaled"])
+def test_every_limit_can_fail(limit):
+    just_right = suite.Measured(step=1, step_mean=0.25, step_state=1, probe=1, short=1, median=1, scaled=1)
+    assert suite.failures(just_right, LIMITS["fused"], None) == []
+    beyond = just_right._replace(**{limit: getattr(LIMITS["fused"], limit) * 1.001})
+    assert len(suite.failures(beyond, LIMITS["fused"], None)) == 1
+    assert len(suite.failures(just_right._replace(**{limit: np.nan}), LIMITS["fused"], None)) == 1
+
+
+def test_the_mean_is_compared_with_torch_where_there_is_torch():
+    ours = suite.Measured(step=1, step_mean=0.28, step_state=1, probe=1)
+    assert suite.failures(ours, LIMITS["fused"], None) == []
+    assert suite.failures(ours, LIMITS["fused"], ours._replace(step_mean=0.277)) == []
+    assert "torch" in suite.failures(ours, LIMITS["fused"], ours._replace(step_mean=0.25))[0]
+
+
+def test_float64_arithmetic_is_held_to_half_an_ulp_of_the_state_too():
+    ours = suite.Measured(step=0.5, step_mean=0.25, step_state=0.52, probe=0.5)
+    assert "state" in suite.failures(ours, LIMITS["float64"], None)[0]
+
+
+@pytest.mark.parametrize("case", [case for module in stems().values() for case in module.CASES], ids=str)
+def test_the_suite_gives_torch_the_defaults_that_the_cases_assume(case):
+    torch = pytest.importorskip("torch", reason="torch, the witness, is not installed")
+    optimizer = getattr(torch.optim, case.optimizer)([torch.nn.Parameter(torch.zeros(1))], **case.options)
+    group = optimizer.param_groups[0]
+    module = next(module for module in stems().values() if case in module.CASES)
+    symbols = module.meaning(case).symbols(3)
+    assert symbols["gamma"] == group["lr"]
+    assert symbols["lambda_"] == group["weight_decay"]
+    assert symbols["maximize"] == group["maximize"]
+    if module is adam:
+        assert (symbols["beta1"], symbols["beta2"], symbols["epsilon"]) == (*group["betas"], group["eps"])
+        assert symbols["decoupled"] == group["decoupled_weight_decay"]
+
+
+def test_the_command_prints_the_table_and_writes_it_as_json(capsys, tmp_path):
+    file = tmp_path / "report.json"
+    assert cli.main(["conformance", "--filter", "SGD(defaults) float", "--json", str(file), "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert "SGD(defaults)" in printed
+    assert "wrong optimizers are rejected" in printed
+    found = json.loads(file.read_text())
+    assert found["passed"] is True
+    assert {row["implementation"] for row in found["rows"]} == set(LIMITS)
+    assert {row["dtype"] for row in found["rows"]} == {"float32", "float64"}
+    assert found["mutants"]["survivors"] == []
+    for row in found["rows"]:
+        assert 0 < row["measured"]["step"] < 1
+        assert row["failures"] == []
+
+
+def test_the_command_fails_if_anything_does(monkeypatch, capsys):
+    monkeypatch.setitem(LIMITS, "fused", LIMITS["fused"]._replace(step=0.01))
+    monkeypatch.setattr(report.wrong, "mutants", list)
+    assert cli.main(["conformance", "--filter", "SGD(defaults) float32", "--quiet"]) == 1
+    assert "FAILED SGD(defaults) float32 fused: one step" in capsys.readouterr().out
+
+
+def test_the_command_fails_if_a_mutant_survives(monkeypatch, capsys):
+    harmless = mutants.Mutant("sgd", "changes nothing", "SGD", adapters.refoptim_subject("fused"))
+    monkeypatch.setattr(report.wrong, "mutants", lambda: [harmless])
+    assert cli.main(["conformance", "--filter", "SGD(defaults) float32", "--quiet"]) == 1
+    assert "SURVIVED  SGD: changes nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--filter", "no such thing"], "matches nothing"), (["--json", "no/such/folder/x.json"], "there is no folder")],
+)
+def test_what_cannot_be_run_is_said_and_exits_with_2(arguments, message, capsys):
+    assert cli.main(["conformance", "--quiet", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path):
+    code = "import sys; sys.modules['flint'] = None; from refoptim.cli import main; sys.exit(main(['conformance']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "pip install 'refoptim[conformance]'" in done.stderr
+
+
+def test_the_plan_covers_every_case_in_both_precisions():
+    planned = {(str(case), np.dtype(dtype).name) for _, case, dtype in suite.plan()}
+    for module in stems().values():
+        for case in module.CASES:
+            assert {(str(case), "float32"), (str(case), "float64")} <= planned
+
+
+def test_case_labels_are_different():
+    labels = [str(case) for module in stems().values() for case in module.CASES]
+    assert len(set(labels)) == len(labels)
+    assert str(Case("SGD", {"momentum": 0.9, "nesterov": True})) == "SGD(momentum=0.9, nesterov)"
