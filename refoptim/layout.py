@@ -91,6 +91,5 @@ class Layout:
                 # Another optimizer may have moved it into a buffer meanwhile.
                 param.release()
                 data, state = differentiate(algorithm, self.group, param.data, param.grad, entry)
-                param.check_data(data)
                 yield setattr, (param, "data", data)
                 yield entry.update, (state,)

@@ -169,7 +169,6 @@ class Optimizer(HookRegistry):
         groups = checkpoint.merged_groups(self.param_groups, state_dict["param_groups"])
         for group in groups:
             self._check(group)
-            checkpoint.check_plain(group)
         entries = checkpoint.entries(self, groups, state_dict)
         layouts = [Layout(self, group) for group in groups]
         checkpoint.fill(layouts, entries)
@@ -277,7 +276,6 @@ class Optimizer(HookRegistry):
             full: list[dict[str, Any]] = []
             for group in groups:
                 full.append(checkpoint.normalized_group(group))
-                checkpoint.check_plain(full[-1])
                 checkpoint.check_disjoint(full[-1], full[:-1])
             # State outlasts the removal of its parameter, as in torch: the parameter may come back.
             entries = ((param, layout.entry(param)) for layout in layouts for param in layout.params)

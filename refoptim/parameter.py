@@ -95,10 +95,6 @@ class Parameter:
                 self._grad[...] = checked
         self._mark(True)
 
-    def check_data(self, values: Any) -> None:
-        """Raise if these cannot be the parameter's values. Nothing is changed."""
-        self._checked(values, "values")
-
     def check_grad(self, gradient: Any) -> None:
         """Raise if the gradient cannot be this parameter's. Nothing is changed."""
         self._checked(gradient, "gradient")
@@ -287,4 +283,4 @@ def gather(params: Sequence[Parameter]) -> None:
 
 def is_neighbour(left: Parameter, right: Parameter) -> bool:
     """Return whether one parameter starts in memory where the other ends."""
-    return left.buffer is right.buffer is not None and left.offset + left.size == right.offset
+    return left.buffer is right.buffer and left.offset + left.size == right.offset

@@ -3,13 +3,14 @@
 import itertools
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from refoptim.kernels.arithmetic import fma, maximum, sqrt, widen
+from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
 
 DTYPES = [np.float32, np.float64]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan]
@@ -245,3 +246,22 @@ def test_compiled_widen_widens_before_the_computation():
     third = np.float32(1 / 3)
     assert square(third, (1.0,)) == float(third) ** 2
     assert square(third, (np.float32(1),)) == third * third
+
+
+class Three(NamedTuple):
+    a: float
+    b: float
+    c: float
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_unpack_gives_the_scalars_of_an_array_in_order(dtype):
+    @njit
+    def compiled(scalars):
+        return unpack(Three, scalars)
+
+    array = np.array([0.1, 0.2, 0.3], dtype)
+    for unpacked in (unpack(Three, array), compiled(array), compiled(tuple(array)), compiled(Three(*array))):
+        assert tuple(unpacked) == tuple(array)
+        # Numba returns float32 as a Python float, so that the type shows in the value only.
+        assert Three(*unpacked).b == dtype(0.2)

@@ -254,6 +254,28 @@ def test_runs_are_cut_where_step_counts_differ_and_joined_when_they_agree_again(
     assert step("111") == [9]
 
 
+def test_parameters_that_agree_again_are_one_in_python_too():
+    params = parameters([(2,)] * 50)
+    opt = optim.Adam(params)
+    grads = gradients(params)
+    opt.step(grads=[*grads[:20], *[None] * 30])
+    opt.step(grads=[*[None] * 20, *grads[20:]])
+    opt.step(grads=grads)
+    assert python_calls(opt.step).total() < 50
+
+
+def test_what_another_optimizer_took_does_not_cost_python_calls():
+    params = parameters([(2,)] * 50)
+    optim.SGD(params)
+    opt = optim.SGD(params[:40])
+    for p in params[:40]:
+        p.grad = np.ones(2)
+    optim.SGD([params[49], params[40]])
+    optim.SGD(params[41:49], differentiable=True)
+    opt.step()
+    assert python_calls(opt.step).total() < 50
+
+
 def test_plain_sgd_does_not_care_about_step_counts(launches):
     params = parameters([(2,), (3,)])
     opt = optim.SGD(params)

@@ -370,5 +370,6 @@ def test_extra_state_of_ones_own_is_saved_copied_and_loaded():
     mine[:] = 5
     assert saved["state"][2]["mine"]["nested"][0].tolist() == [1, 1]
     opt.load_state_dict(saved)
+    saved["state"][2]["mine"]["nested"][0][:] = 6
     assert opt.state[params[2]]["mine"]["nested"][0].tolist() == [1, 1]
     assert copy.deepcopy((params, opt))[1].state_dict()["state"][2]["mine"]["nested"][0].tolist() == [1, 1]

@@ -24,8 +24,12 @@ from refoptim import kernels
 from refoptim.kernels.arithmetic import fma
 from refoptim.kernels.jit import GpuKernel, cuda
 
-pytest.importorskip("numba.cuda.dispatcher", reason="numba-cuda is not installed")
-pytest.importorskip("cuda.bindings.nvvm", reason="the CUDA toolkit is not installed: pip install numba-cuda[cu13]")
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+try:
+    import_module("cuda.bindings.nvrtc").nvrtcVersion()
+    import_module("cuda.bindings.nvvm").version()
+except RuntimeError:
+    pytest.skip("the CUDA toolkit is not installed: pip install numba-cuda[cu13]", allow_module_level=True)
 
 CAPABILITIES = [(8, 0), (9, 0)]
 PRECISIONS = {"float32": ("float32", "float32"), "float64": ("float64", "float64"), "wide": ("float32", "float64")}

@@ -59,7 +59,7 @@ def compare(stem, name, precision):
             rng.standard_normal(size).astype(array) if i < 2 else rng.random(size).astype(array) for i in range(count)
         ]
         device, before = [x.copy() for x in host], [x.copy() for x in host]
-        cpu.serial(*host, scalars)
+        cpu.serial(*host, np.array(scalars))  # as an optimizer hands them over
         gpu.dispatcher[BLOCKS, THREADS](*device, scalars)
         same = all(x.tobytes() == y.tobytes() for x, y in zip(host, device, strict=True))
         if not same:

@@ -138,6 +138,21 @@ def test_traced_parameters_cannot_be_loaded_into_a_plain_group():
     assert autograd.grad(loss)(START).tolist() == [1, 1, 1]
 
 
+def test_a_plain_optimizer_shares_a_parameter_until_it_is_traced():
+    def loss(lr):
+        p = Parameter(START)
+        opt = optim.SGD([p], lr=lr, differentiable=True)
+        plain = optim.SGD([p], lr=1.0)
+        p.grad = np.ones(3)
+        plain.step()
+        opt.step()
+        with pytest.raises(TypeError, match="which holds a ArrayBox, needs an optimizer with differentiable=True"):
+            plain.step()
+        return anp.sum(p.data)
+
+    assert autograd.grad(loss)(0.5) == -3
+
+
 # Plain NumPy
 
 

@@ -187,6 +187,41 @@ def test_param_groups_may_be_edited_by_hand(edit, moved, steps):
     assert edited(edit) == (list(map(bool, moved)), steps)
 
 
+def test_a_list_of_parameters_stays_the_users():
+    (a, b, c) = make((2,), (3,), (1,))
+    opt = optim.Adam([a])
+    mine = opt.param_groups[0]["params"]
+    for p in (b, c):
+        mine.append(p)
+        opt.step(grads=ones(mine))
+        assert opt.param_groups[0]["params"] is mine
+    assert [opt.state[p]["step"] for p in (a, b, c)] == [2, 2, 1]
+
+
+def test_names_and_tuples_in_an_edited_group_are_sorted_out_once():
+    a, b = make()
+    opt = optim.SGD([a])
+    opt.param_groups[0]["params"] = (("a", a), ("b", b))
+    opt.step()
+    assert opt.param_groups[0]["params"] == [a, b]
+    assert opt.param_groups[0]["param_names"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("forget", ["state", "load"])
+def test_state_of_removed_parameters_is_forgotten_with_the_rest(forget):
+    a, b = make()
+    opt = optim.Adam([{"params": [a]}, {"params": [b]}])
+    opt.step(grads=ones([a, b]))
+    group = opt.param_groups.pop(0)
+    opt.step()
+    if forget == "state":
+        opt.state = {}
+    else:
+        opt.load_state_dict(opt.state_dict())
+    opt.add_param_group(group)
+    assert a not in opt.state
+
+
 @pytest.mark.parametrize(
     ("params", "kind", "message"),
     [
@@ -337,6 +372,9 @@ def test_state_that_does_not_start_with_zeros(dtype, differentiable):
     opt.step(grads=zeros)
     np.testing.assert_array_equal(opt.state[a]["momentum_buffer"], np.full(2, 0.25 * one))
     np.testing.assert_array_equal(opt.state[b]["momentum_buffer"], np.full(3, 0.5 * one))
+    opt.step(grads=zeros)
+    np.testing.assert_array_equal(opt.state[a]["momentum_buffer"], np.full(2, 0.125 * one))
     opt.state = {}
-    opt.step()
-    np.testing.assert_array_equal(opt.state[a]["momentum_buffer"], np.full(2, 0.5 * one))
+    for expected in (0.5, 0.25):
+        opt.step()
+        np.testing.assert_array_equal(opt.state[a]["momentum_buffer"], np.full(2, expected * one))

@@ -61,7 +61,7 @@ class Adam(Optimizer):
     This is the paper's Algorithm 1, :math:`\epsilon` outside the root and not scaled by the bias correction, like
     torch, optax and tinygrad. Keras, TensorFlow and ONNX compute the "epsilon hat" of its section 2.
 
-    >>> import refoptim as optim
+    >>> import numpy as np, refoptim as optim
     >>> p = optim.Parameter([1.0, -2.0])
     >>> optimizer = optim.Adam([p], lr=0.1)
     >>> p.grad = np.array([0.5, -0.5])
@@ -193,7 +193,7 @@ class AdamW(Adam):
     alone would leave it out. torch rounds :math:`1 - \gamma\lambda` to the parameter's type first, which makes small
     decays vanish or double: here :math:`\gamma\lambda` is never folded into a number close to 1.
 
-    >>> import refoptim as optim
+    >>> import numpy as np, refoptim as optim
     >>> p = optim.Parameter([1.0, -2.0])
     >>> optimizer = optim.AdamW([p], lr=0.1, weight_decay=0.5)
     >>> optimizer.step(grads=[np.array([0.0, 0.0])])
