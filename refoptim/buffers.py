@@ -49,14 +49,3 @@ class FlatBuffer:
         end = offset + int(np.prod(shape, dtype=np.int64))
         theta, grad = self.theta.view(self.dtype), self.grad.view(self.dtype)
         return theta[offset:end].reshape(shape), grad[offset:end].reshape(shape)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.dtype, self.missing, self.moves = state["dtype"], state["missing"], state["moves"]
-        # Unpickled arrays are not aligned.
-        for name in ("theta", "grad"):
-            array = aligned_zeros(state[name].size, state[name].dtype)
-            array[:] = state[name]
-            setattr(self, name, array)

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _conformance(options: argparse.Namespace) -> int:
     try:
-        from refoptim.conformance import report  # noqa: PLC0415  needs an extra, and seconds
+        from refoptim.conformance import report, suite  # noqa: PLC0415  needs an extra, and seconds
     except ModuleNotFoundError as error:
         if error.name not in ("flint", "tqdm"):
             raise
@@ -36,10 +36,10 @@ def _conformance(options: argparse.Namespace) -> int:
     if options.json is not None and not options.json.parent.is_dir():
         print(f"--json {options.json}: there is no folder {options.json.parent}", file=sys.stderr)
         return 2
-    outcome = report.run(options.filter, quiet=options.quiet)
-    if not outcome.rows:
+    if not suite.plan(options.filter):
         print(f"--filter {options.filter!r} matches nothing; try AdamW, float64 or momentum", file=sys.stderr)
         return 2
+    outcome = report.run(options.filter, quiet=options.quiet)
     print(report.text(outcome, with_mutants=options.mutants))
     if options.json is not None:
         report.write_json(outcome, options.json)

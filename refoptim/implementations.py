@@ -73,13 +73,13 @@ def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
 
 def _foreach(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula once, on the flat arrays of the run."""
-    symbols = settings.algorithm._symbols(settings.group, slots.host_of(run.first))
+    symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
     return [(_evaluate, (settings, symbols, _arrays(settings.variant, slots, run)))]
 
 
 def _for_loop(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula for one parameter after the other."""
-    symbols = settings.algorithm._symbols(settings.group, slots.host_of(run.first))
+    symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
     singles = [_arrays(settings.variant, slots, single) for single in slots.each(run)]
     return [(_evaluate, (settings, symbols, arrays)) for arrays in singles]
 
@@ -118,14 +118,14 @@ def differentiate(
     state = [entry[name] if name in entry else xp.zeros_like(data) + one * fill.get(name, 0) for name in variant.state]
     # What was loaded is NumPy's, also where the parameters are not.
     arrays = (data, *(xp.asarray(value) if isinstance(value, np.ndarray) else value for value in (grad, *state)))
-    symbols = {name: _scalar(value) for name, value in algorithm._symbols(group, host).items()}
+    symbols = _symbols(algorithm, group, host)
     if _is_complex(data):
         # Pairs of reals, as in the flat arrays.
         halves = [variant.formula(*map(part, arrays), **symbols) for part in (xp.real, xp.imag)]
         new = [real + 1j * imag for real, imag in zip(*halves, strict=True)]
     else:
         new = variant.formula(*arrays, **symbols)
-    # NumPy turns 0-d arrays into scalars, and float32 into float64 where a float64 scalar meets it.
+    # NumPy turns 0-d arrays into scalars.
     theta, *state = (np.asarray(v, data.dtype) if isinstance(v, np.ndarray | np.generic) else v for v in new)
     host = algorithm._advance(host) if variant.counts else {}
     return theta, host | dict(zip(variant.state, state, strict=True))
@@ -135,5 +135,12 @@ def _is_complex(array: Any) -> bool:
     return "complex" in str(array.dtype)
 
 
+def _symbols(algorithm: Algorithm, group: dict[str, Any], host: Host) -> dict[str, Any]:
+    return {name: _scalar(value) for name, value in algorithm._symbols(group, host).items()}
+
+
 def _scalar(value: Any) -> Any:
+    # A float64 number of NumPy's would turn float32 arrays into float64 ones, which Python's numbers do not.
+    if isinstance(value, np.ndarray | np.generic):
+        return value.item()
     return value.reshape(()) if getattr(value, "ndim", 0) else value

@@ -80,9 +80,8 @@ class Layout:
         if self._settings is None or len(values) != len(self._seen) or not all(map(is_, values, self._seen)):
             self._settings = settings_of(algorithm, self.group)
             # A learning rate that is an array, or betas that are a list, can change and stay the same object.
-            options = (value for name, value in self.group.items() if name != "params")
-            mutable = any(isinstance(value, np.ndarray | list) for value in options)
-            self._seen = [] if mutable else list(values)
+            fixed = all(_is_fixed(value) for name, value in self.group.items() if name != "params")
+            self._seen = list(values) if fixed else []
         return self._settings
 
     def _plan_loose(self, algorithm: Algorithm) -> Iterator[Launch]:
@@ -93,3 +92,9 @@ class Layout:
                 data, state = differentiate(algorithm, self.group, param.data, param.grad, entry)
                 yield setattr, (param, "data", data)
                 yield entry.update, (state,)
+
+
+def _is_fixed(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_fixed, value))
+    return value is None or isinstance(value, int | float | str | np.generic)

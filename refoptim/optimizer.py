@@ -5,6 +5,8 @@ from itertools import chain
 from typing import Any, ClassVar
 from warnings import warn
 
+import numpy as np
+
 from . import checkpoint
 from .checks import check_arithmetic, check_implementation
 from .hooks import HookRegistry, with_step_hooks
@@ -240,7 +242,15 @@ class Optimizer(HookRegistry):
         for param, grad in zip(params, grads, strict=True):
             if grad is not None:
                 param.check_grad(grad)
-        for param, grad in zip(params, grads, strict=True):
+        flat = {id(param.buffer): param.buffer.grad for param in params if param.buffer is not None}
+        # A gradient may lie in the flat gradient itself, where an earlier assignment would overwrite it.
+        held = [
+            np.copy(grad)
+            if isinstance(grad, np.ndarray) and any(np.may_share_memory(grad, buffer) for buffer in flat.values())
+            else grad
+            for grad in grads
+        ]
+        for param, grad in zip(params, held, strict=True):
             param.grad = grad
 
     def _checked_group(self, group: Any, others: list[dict[str, Any]]) -> dict[str, Any]:

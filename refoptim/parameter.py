@@ -57,7 +57,12 @@ class Parameter:
             raise TypeError(
                 f"{self._label} must be of {_ACCEPTED}, but is of {values.dtype}: write array.astype(np.float32)"
             )
-        self.buffer = FlatBuffer(dtype, values.size)
+        self._hold(values.astype(dtype, copy=False))
+
+    def _hold(self, values: Array) -> None:
+        """Copy the values into a buffer of their own, without a gradient."""
+        self.offset, self._has_grad = 0, False
+        self.buffer = FlatBuffer(values.dtype, values.size)
         self.buffer.missing = 1
         self._data, self._grad = self.buffer.views(0, values.shape)
         self._data[...] = values
@@ -168,18 +173,17 @@ class Parameter:
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        # The arrays are left out: as pickled views they would come back as copies that share nothing.
-        state = {"buffer": self.buffer, "offset": self.offset, "has_grad": self._has_grad, "name": self.name}
-        loose = {"data": self._data, "grad": self._grad} if self.buffer is None else {"shape": self.shape}
-        return state | loose
+        # Not the buffer: a copy of one parameter would carry all of its neighbours. Slots gather theirs again.
+        return {"name": self.name, "data": self._data, "grad": self.grad, "loose": self.buffer is None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.name = state["name"]
-        self.buffer, self.offset, self._has_grad = state["buffer"], state["offset"], state["has_grad"]
-        if self.buffer is None:
-            self._data, self._grad = state["data"], state["grad"]
+        if state["loose"]:
+            self.offset, self.buffer, self._data, self._grad = 0, None, state["data"], state["grad"]
+            self._has_grad = self._grad is not None
         else:
-            self._data, self._grad = self.buffer.views(self.offset, state["shape"])
+            self._hold(state["data"])
+            self.grad = state["grad"]
 
     def move_to(self, buffer: FlatBuffer, offset: int) -> None:
         """Move values and gradient into a buffer, at this element. Arrays of the old place become read-only."""

@@ -21,7 +21,7 @@ def packed(numbers: tuple[float, ...], dtype: np.dtype[Any]) -> Array:
     As ``np.array(numbers, dtype)``, in half the time; a number that is too large becomes infinity without a warning.
     """
     result = np.empty(len(numbers), dtype)
-    _struct(len(numbers), dtype.char).pack_into(result, 0, *numbers)
+    _struct(len(numbers), dtype.char).pack_into(result.data, 0, *numbers)
     return result
 
 

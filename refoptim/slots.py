@@ -166,6 +166,8 @@ class Slots:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        # Copied parameters come one by one, and copied arrays are not aligned.
+        gather(self.params)
         for name, array in self.arrays.items():
             self.arrays[name] = aligned_zeros(array.size, array.dtype)
             self.arrays[name][:] = array

@@ -108,20 +108,25 @@ def test_invalid_options_raise_what_torch_raises(name, options, kind, message):
 
 @pytest.mark.parametrize(("name", "args", "options", "message"), CALLS)
 def test_arguments_are_named_and_placed_as_in_torch(name, args, options, message):
-    for library, tensor in [(optim, Parameter([1.0])), torch_and_tensor()]:
+    for library, tensor in libraries():
         with pytest.raises(TypeError, match=message):
             getattr(library, name)([tensor], *args, **options)
 
 
-def torch_and_tensor():
-    torch = pytest.importorskip("torch")
-    return torch.optim, torch.zeros(1)
+def libraries():
+    """Yield this library with a parameter and, if it is installed, torch with a tensor."""
+    yield optim, Parameter([1.0])
+    try:
+        import torch
+    except ImportError:
+        return
+    yield torch.optim, torch.zeros(1)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
 def test_defaults_are_torchs_in_torchs_order(name):
-    torch_optim, tensor = torch_and_tensor()
-    ours, theirs = getattr(optim, name)([Parameter([1.0])]), getattr(torch_optim, name)([tensor])
+    torch = pytest.importorskip("torch")
+    ours, theirs = getattr(optim, name)([Parameter([1.0])]), getattr(torch.optim, name)([torch.zeros(1)])
     assert list(ours.defaults.items()) == list(theirs.defaults.items())
     assert list(ours.param_groups[0]) == list(theirs.param_groups[0])
 
@@ -149,8 +154,7 @@ def test_options_of_a_single_group_are_checked_too(name, options, kind, message,
 
 @pytest.mark.parametrize(("name", "options"), VALID)
 def test_what_torch_accepts_is_accepted(name, options):
-    torch_optim, tensor = torch_and_tensor()
-    for library, p in [(optim, Parameter([1.0])), (torch_optim, tensor)]:
+    for library, p in libraries():
         group = getattr(library, name)([p], **options).param_groups[0]
         for option, value in options.items():
             assert group[option] == (tuple(value) if option == "betas" else value) or value != value
@@ -158,16 +162,12 @@ def test_what_torch_accepts_is_accepted(name, options):
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
 def test_learning_rates_of_several_elements_are_refused(name):
-    torch_optim, tensor = torch_and_tensor()
-    import torch
-
-    for library, p, lr in [
-        (optim, Parameter([1.0]), np.array([0.1, 0.2])),
-        (optim, Parameter([1.0]), np.array([])),
-        (torch_optim, tensor, torch.tensor([0.1, 0.2])),
-    ]:
+    for lr in (np.array([0.1, 0.2]), np.array([]), np.array([[0.1], [0.2]])):
         with pytest.raises(ValueError, match=r"^Tensor lr must be 1-element$"):
-            getattr(library, name)([p], lr=lr)
+            getattr(optim, name)([Parameter([1.0])], lr=lr)
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"^Tensor lr must be 1-element$"):
+        getattr(torch.optim, name)([torch.zeros(1)], lr=torch.tensor([0.1, 0.2]))
 
 
 @pytest.mark.parametrize("betas", [(np.array(0.5), 0.5), (0.5, np.array(0.5)), (0.5, 0.5, 0.5), (True, 0.5)])
@@ -194,8 +194,7 @@ def test_arithmetic_is_none_or_float64(arithmetic):
 
 
 def test_torchs_own_messages_of_the_base_class():
-    torch_optim, tensor = torch_and_tensor()
-    for library, p in [(optim, Parameter([1.0])), (torch_optim, tensor)]:
+    for library, p in libraries():
         with pytest.raises(ValueError, match=r"^optimizer got an empty parameter list$"):
             library.SGD([])
         with pytest.raises(TypeError, match=r"^param_group must be a dict, but got <class 'int'>$"):

@@ -304,3 +304,12 @@ def test_a_step_that_fails_in_a_later_group_changes_nothing(differentiable):
     np.testing.assert_array_equal(a.data, before[0])
     np.testing.assert_array_equal(b.data, before[1])
     assert [opt.state[p]["step"] for p in (a, b)] == [1, 1]
+
+
+def test_gradients_handed_over_may_be_each_others():
+    p, q = optim.Parameter([1.0, 2.0]), optim.Parameter([3.0, 4.0])
+    optimizer = optim.SGD([p, q], lr=1.0)
+    p.grad, q.grad = np.array([0.25, 0.5]), np.array([-1.0, -2.0])
+    optimizer.step(grads=[q.grad, p.grad])
+    assert p.data.tolist() == [2.0, 4.0]
+    assert q.data.tolist() == [2.75, 3.5]

@@ -341,4 +341,4 @@ def test_random_lives_agree_with_the_model():
 
 @pytest.mark.slow
 def test_many_random_lives_agree_with_the_model():
-    run_state_machine_as_test(Life, settings=settings(PROFILE, max_examples=1500, stateful_step_count=50))
+    run_state_machine_as_test(Life, settings=settings(PROFILE, max_examples=500, stateful_step_count=40))
