@@ -68,19 +68,19 @@ def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     algorithm, variant = settings.algorithm, settings.variant
     numbers = algorithm._scalars(settings.options, slots.host_of(run.first))
     scalars = packed(numbers, slots.real if settings.wide is None else settings.wide)
-    return [(variant.kernel, (*_arrays(variant, slots, run), scalars))]
+    return [(variant.kernel, (*slots.arrays_of(run, variant.state), scalars))]
 
 
 def _foreach(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula once, on the flat arrays of the run."""
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
-    return [(_evaluate, (settings, symbols, _arrays(settings.variant, slots, run)))]
+    return [(_evaluate, (settings, symbols, slots.arrays_of(run, settings.variant.state)))]
 
 
 def _for_loop(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula for one parameter after the other."""
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
-    singles = [_arrays(settings.variant, slots, single) for single in slots.each(run)]
+    singles = [slots.arrays_of(single, settings.variant.state) for single in slots.each(run)]
     return [(_evaluate, (settings, symbols, arrays)) for arrays in singles]
 
 
@@ -90,11 +90,6 @@ def _choose(group: dict[str, Any]) -> Implementation:
     if use_fused or (use_fused is None and use_foreach is None):
         return _fused
     return _foreach if use_foreach else _for_loop
-
-
-def _arrays(variant: Variant, slots: Slots, run: Run) -> tuple[Array, ...]:
-    state = [slots.arrays[name] for name in variant.state]
-    return (run.theta, run.grad, *(state if run.span is None else [flat[run.span] for flat in state]))
 
 
 def _evaluate(settings: Settings, symbols: dict[str, Any], arrays: tuple[Array, ...]) -> None:

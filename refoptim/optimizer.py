@@ -10,7 +10,7 @@ import numpy as np
 from . import checkpoint
 from .checks import check_arithmetic, check_implementation
 from .hooks import HookRegistry, with_step_hooks
-from .implementations import Variant
+from .implementations import Launch, Variant
 from .layout import Layout
 from .parameter import Parameter
 from .slots import Host, State, copied
@@ -125,7 +125,9 @@ class Optimizer(HookRegistry):
         if grads is not None:
             self._assign(grads)
         # The whole step is planned before any of it is carried out: an error changes nothing.
-        launches = [launch for layout in self._current() for launch in layout.plan(self)]
+        launches: list[Launch] = []
+        for layout in self._current():
+            launches += layout.plan(self)
         for call, arguments in launches:
             call(*arguments)
         return loss

@@ -49,6 +49,7 @@ class Slots:
         self.host: Host = None
         self.hosts: list[Host] | None = None
         self._whole: list[Run] | None = None
+        self._taken: tuple[Run, tuple[str, ...], tuple[Array, ...]] | None = None
         self._home: tuple[Any, int] = (None, 0)
 
     def runs(self, stateful: bool) -> list[Run]:
@@ -101,6 +102,14 @@ class Slots:
         end = begin + self.offsets[stop] - self.offsets[first]
         return param.buffer.theta[begin:end], param.buffer.grad[begin:end]
 
+    def arrays_of(self, run: Run, names: tuple[str, ...]) -> tuple[Array, ...]:
+        """Return parameters, gradients and these state arrays of a run, in the order in which kernels take them."""
+        if run.span is not None:
+            return (run.theta, run.grad, *[self.arrays[name][run.span] for name in names])
+        if self._taken is None or self._taken[0] is not run or self._taken[1] is not names:
+            self._taken = (run, names, (run.theta, run.grad, *[self.arrays[name] for name in names]))
+        return self._taken[2]
+
     def each(self, run: Run) -> Iterator[Run]:
         """Cut a run into its parameters."""
         for place in range(run.first, run.stop):
@@ -116,7 +125,7 @@ class Slots:
                         f"the state has {', '.join(self.arrays)}"
                     )
                 self.arrays[name] = aligned_zeros(self.offsets[-1], self.real)
-        if any(fill.values()):
+        if fill and any(fill.values()):
             self._fill(names, fill)
 
     def _fill(self, names: tuple[str, ...], values: Mapping[str, float]) -> None:
@@ -162,7 +171,7 @@ class Slots:
             self.set_host(place, place + 1, dict(self.initial_host))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_whole": None, "_home": (None, 0)}
+        return self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -1,6 +1,5 @@
 """Bias corrections, 1 - beta**t, for formulas and for the host."""
 
-from functools import lru_cache
 from math import isqrt
 from typing import Any
 
@@ -30,26 +29,24 @@ def fixed_sqrt(x: int) -> int:
     return isqrt(x) << BITS // 2
 
 
-# The power asked for last, by beta: that of the next step is one multiplication away.
-_last: dict[float, tuple[int, int]] = {}
+# The power asked for last, by beta, and beta as a numerator and the power of two below it: the next step's power is one
+# multiplication away.
+_last: dict[float, tuple[int, int, int, int]] = {}
 
 
 def _power(beta: float, t: int) -> int:
-    known_t, known = _last.get(beta, (0, ONE))
-    if known_t == t:
-        return known
-    numerator, shift = _mantissa(beta)
-    result = known * numerator >> shift if known_t == t - 1 else _raised(numerator << BITS >> shift, t)
+    last_t, power, numerator, shift = _last.get(beta) or _first(beta)
+    if last_t != t:
+        power = power * numerator >> shift if last_t == t - 1 else _raised(numerator << BITS >> shift, t)
+        _last[beta] = t, power, numerator, shift
+    return power
+
+
+def _first(beta: float) -> tuple[int, int, int, int]:
     if len(_last) >= 256:
         _last.clear()
-    _last[beta] = t, result
-    return result
-
-
-@lru_cache(maxsize=256)
-def _mantissa(beta: float) -> tuple[int, int]:
     numerator, denominator = beta.as_integer_ratio()
-    return numerator, denominator.bit_length() - 1
+    return 0, ONE, numerator, denominator.bit_length() - 1
 
 
 def _raised(base: int, t: int) -> int:
