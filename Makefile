@@ -1,7 +1,9 @@
 PYTHON ?= python3
 EXTRAS ?=
 BIN := .venv/bin
-STAMP := .venv/.installed
+comma := ,
+# One stamp for each choice of extras, so that asking for torch later installs it.
+STAMP := .venv/.installed$(subst $(comma),-,$(EXTRAS))
 
 .PHONY: conformance test test-all lint bench clean clean-cache
 

@@ -109,7 +109,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": _CORES,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "environment": {name: value for name, value in os.environ.items() if name.startswith(_THREADING)},
         "packages": {name: _version(name) for name in ("refoptim", "numpy", "numba", "torch")},
