@@ -1,6 +1,8 @@
 """What can be judged: refoptim in each of its implementations, and torch as a witness, behind one small interface."""
 
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,8 +86,7 @@ class TorchRun:
     """torch over a scenario."""
 
     def __init__(self, optimizer: str, scenario: Scenario) -> None:
-        import torch  # noqa: PLC0415  an optional witness
-
+        torch: Any = import_module("torch")
         self._torch = torch
         self._params = [torch.nn.Parameter(torch.tensor(start.theta)) for start in scenario.starts]
         groups = [
@@ -119,8 +120,4 @@ class TorchRun:
 
 def torch_subject() -> Subject | None:
     """Return torch's default implementation, or None where torch is not installed."""
-    try:
-        import torch  # noqa: F401, PLC0415  an optional witness
-    except ImportError:
-        return None
-    return TorchRun
+    return None if find_spec("torch") is None else TorchRun

@@ -29,3 +29,16 @@ MEAN_NOISE = 0.004
 
 # The exact value must be known this much better than it is judged.
 BALL = 0.001
+
+# Where a test compares with something that is not exact: relative to the value, and to 1 where values pass through 0.
+CLOSE = {
+    "float64": {"rtol": 1e-13, "atol": 1e-15},  # the same numbers by another order of operations
+    "float32": {"rtol": 1e-5, "atol": 1e-6},
+    "torch float64": {"rtol": 1e-11, "atol": 1e-13},  # some dozens of steps beside torch's
+    "torch float32": {"rtol": 1e-4, "atol": 1e-5},
+    "torch derivative": {"rtol": 1e-4, "atol": 0.0},  # its bias corrections are float32 there
+    "model": {"rtol": 1e-10, "atol": 1e-10},  # a random life beside the slow model
+    "model float32": {"rtol": 1e-3, "atol": 1e-3},
+    "derivative": {"rtol": 1e-6, "atol": 1e-9},  # finite differences
+    "derivative by two libraries": {"rtol": 1e-9, "atol": 1e-12},
+}

@@ -7,6 +7,7 @@ import pytest
 
 import refoptim as optim
 from refoptim import Parameter
+from refoptim.conformance.tolerances import CLOSE
 
 torch = pytest.importorskip("torch", reason="torch is not installed: only the frozen vectors witness it then")
 
@@ -15,7 +16,6 @@ IMPLEMENTATIONS = {"fused": {}, "foreach": {"foreach": True}, "for_loop": {"fore
 CONFIGURATIONS = range(20)
 STEPS = 12
 # torch's square root is not correctly rounded, and its bias corrections lose digits: neither comes near this.
-TOLERANCE = {"rtol": 1e-11, "atol": 1e-13}
 
 
 def pick(draw, *choices):
@@ -104,12 +104,12 @@ def test_trajectories_agree(name, number, dtype, implementation):
         opt.step()
         torch_opt.step()
         for p, tensor in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(p.data, tensor.detach().numpy(), **TOLERANCE)
+            np.testing.assert_allclose(p.data, tensor.detach().numpy(), **CLOSE["torch float64"])
     for p, tensor in zip(ours, theirs, strict=True):
         entry = torch_opt.state.get(tensor, {})
         assert set(opt.state[p]) == {key for key, value in entry.items() if value is not None}
         for key, value in opt.state[p].items():
-            np.testing.assert_allclose(value, entry[key].numpy(), **TOLERANCE)
+            np.testing.assert_allclose(value, entry[key].numpy(), **CLOSE["torch float64"])
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
@@ -124,4 +124,4 @@ def test_single_precision_is_as_near_as_its_rounding(name, dtype):
         tensor.grad = torch.tensor(grad)
         opt.step(grads=[grad])
         torch_opt.step()
-    np.testing.assert_allclose(p.data, tensor.detach().numpy(), rtol=1e-4, atol=1e-5 * np.abs(start).max())
+    np.testing.assert_allclose(p.data, tensor.detach().numpy(), **CLOSE["torch float32"])

@@ -10,6 +10,7 @@ import pytest
 import refoptim as optim
 from refoptim import Parameter, kernels
 from refoptim.buffers import ALIGNMENT, aligned_zeros
+from refoptim.conformance.tolerances import CLOSE
 from refoptim.parameter import is_neighbour
 
 SHAPES = [(3,), (), (2, 2), (0,), (5,), (1, 7)]
@@ -35,7 +36,7 @@ def sgd(values, grads, lr):
 
 def assert_values(params, expected):
     for p, value in zip(params, expected, strict=True):
-        np.testing.assert_allclose(p.data, value, rtol=1e-15, atol=1e-15)
+        np.testing.assert_allclose(p.data, value, **CLOSE["float64"])
 
 
 @pytest.fixture
@@ -192,9 +193,9 @@ def test_complex_parameters_are_pairs_of_reals(dtype, launches):
     opt.step(grads=[(1 - 2j) * np.ones(p.shape, dtype) for p in params])
     assert launches == [2 * sum(p.size for p in params)]
     for p, value in zip(params, before, strict=True):
-        np.testing.assert_allclose(p.data, value - (0.5 - 0.5j), rtol=1e-6)
+        np.testing.assert_allclose(p.data, value - (0.5 - 0.5j), **CLOSE["float32"])
         assert opt.state[p]["exp_avg"].dtype == dtype
-        np.testing.assert_allclose(opt.state[p]["exp_avg_sq"], (0.001 + 0.004j) * np.ones(p.shape), rtol=1e-6)
+        np.testing.assert_allclose(opt.state[p]["exp_avg_sq"], (0.001 + 0.004j) * np.ones(p.shape), **CLOSE["float32"])
 
 
 def test_no_gradients_no_launch_and_no_state(launches):

@@ -7,6 +7,7 @@ import pytest
 
 import refoptim as optim
 from refoptim import Parameter
+from refoptim.conformance.tolerances import CLOSE
 
 STEPS = 5
 START = np.array([1.0, -2.0, 0.5])
@@ -50,7 +51,7 @@ def test_derivative_by_lr_is_the_finite_difference(name, options):
     def loss(lr):
         return loss_after(name, options, lr=lr)
 
-    np.testing.assert_allclose(autograd.grad(loss)(0.05), central(loss, 0.05), rtol=1e-6)
+    np.testing.assert_allclose(autograd.grad(loss)(0.05), central(loss, 0.05), **CLOSE["derivative"])
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_derivatives_by_other_options(name, option, value, options):
     def loss(x):
         return loss_after(name, options, **{option: x})
 
-    np.testing.assert_allclose(autograd.grad(loss)(value), central(loss, value), rtol=1e-6)
+    np.testing.assert_allclose(autograd.grad(loss)(value), central(loss, value), **CLOSE["derivative"])
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -76,7 +77,7 @@ def test_derivative_by_the_start(name, options):
     derivative = autograd.grad(lambda theta: loss_after(name, options, theta=theta))(START)
     for i, direction in enumerate(np.eye(3)):
         expected = central(lambda x, d=direction: loss_after(name, options, theta=START + x * d), 0.0)
-        np.testing.assert_allclose(derivative[i], expected, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(derivative[i], expected, **CLOSE["derivative"])
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
@@ -86,7 +87,7 @@ def test_a_traced_lr_may_have_one_element_of_any_shape(shape):
 
     derivative = autograd.grad(loss)(np.full(shape, 0.05))
     assert derivative.shape == shape
-    np.testing.assert_allclose(derivative.item(), autograd.grad(loss)(0.05), rtol=1e-14)
+    np.testing.assert_allclose(derivative.item(), autograd.grad(loss)(0.05), **CLOSE["float64"])
 
 
 def test_a_traced_lr_of_a_zero_dimensional_parameter():
@@ -99,7 +100,7 @@ def test_a_traced_lr_of_a_zero_dimensional_parameter():
         assert p.shape == ()
         return p.data
 
-    np.testing.assert_allclose(autograd.grad(loss)(np.array([0.1])), [-3 - 4.5], rtol=1e-14)
+    np.testing.assert_allclose(autograd.grad(loss)(np.array([0.1])), [-3 - 4.5], **CLOSE["float64"])
 
 
 def test_state_dict_keeps_traced_values_as_they_are():
@@ -178,10 +179,10 @@ def test_plain_parameters_get_what_the_for_loop_gives(name, options, dtype, lr):
         twin.step(grads=grads)
         for p, q in zip(params, twins, strict=True):
             assert (type(p.data), p.dtype, p.shape) == (np.ndarray, dtype, q.shape)
-            np.testing.assert_allclose(p.data, q.data, rtol=100 * np.finfo(dtype).eps, atol=10 * np.finfo(dtype).eps)
+            np.testing.assert_allclose(p.data, q.data, **CLOSE[np.zeros(0, dtype).real.dtype.name])
             assert set(opt.state[p]) == set(twin.state[q])
             for key, value in twin.state[q].items():
-                np.testing.assert_allclose(opt.state[p][key], value, rtol=1e-4)
+                np.testing.assert_allclose(opt.state[p][key], value, **CLOSE[np.zeros(0, dtype).real.dtype.name])
                 assert np.asarray(opt.state[p][key]).dtype == np.asarray(value).dtype
     for start, array in zip(starts, given, strict=True):
         np.testing.assert_array_equal(start, array)
@@ -227,7 +228,7 @@ def test_torch_tensors_give_what_autograd_gives(name, options):
     derivatives = torch_derivatives(optim, STEPS, name, options)
     by_lr = autograd.grad(lambda lr: loss_after(name, options, lr=lr))(0.05)
     by_start = autograd.grad(lambda theta: loss_after(name, options, theta=theta))(START)
-    np.testing.assert_allclose(derivatives, [by_lr, *by_start], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(derivatives, [by_lr, *by_start], **CLOSE["derivative by two libraries"])
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -237,11 +238,11 @@ def test_torch_tensors_give_torchs_own_derivative(name, options):
     ours = torch_derivatives(optim, 1, name, options)
     theirs = torch_derivatives(torch.optim, 1, name, options, foreach=False)
     # torch's bias corrections are float32 here, as its step count is.
-    tolerance = 1e-12 if name == "SGD" else 1e-4
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=tolerance)
+    tolerance = CLOSE["float64" if name == "SGD" else "torch derivative"]
+    np.testing.assert_allclose(ours[0], theirs[0], **tolerance)
     if "momentum" not in options:
         # torch detaches the first momentum buffer, and loses what flows through it.
-        np.testing.assert_allclose(ours, theirs, rtol=tolerance)
+        np.testing.assert_allclose(ours, theirs, **tolerance)
 
 
 def test_complex_torch_tensors():
@@ -255,7 +256,7 @@ def test_complex_torch_tensors():
         plain.grad = value * plain.data
         opt.step()
         twin.step()
-    np.testing.assert_allclose(p.data.detach().numpy(), plain.data, rtol=1e-13)
+    np.testing.assert_allclose(p.data.detach().numpy(), plain.data, **CLOSE["float64"])
     p.data.abs().sum().backward()
 
 
@@ -272,4 +273,4 @@ def test_numpy_state_goes_on_with_torch_parameters():
     p.grad = torch.tensor(START)
     opt.step()
     twin.step()
-    np.testing.assert_allclose(p.data.detach().numpy(), plain.data, rtol=1e-13)
+    np.testing.assert_allclose(p.data.detach().numpy(), plain.data, **CLOSE["float64"])

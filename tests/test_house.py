@@ -144,6 +144,16 @@ def test_files_are_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tolerances_are_in_the_one_table(path):
+    if path == ROOT / "conformance/tolerances.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg in ("rtol", "atol", "rel", "abs", "rel_tol", "abs_tol"):
+            numbers = [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant)]
+            assert not any(isinstance(number, float) for number in numbers), f"{node.arg}= in line {node.value.lineno}"
+
+
 @pytest.mark.parametrize("module", FILES)
 def test_no_fastmath(module):
     for node in ast.walk(TREES[module]):

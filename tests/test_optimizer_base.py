@@ -5,6 +5,7 @@ import pytest
 
 import refoptim as optim
 from refoptim import Parameter
+from refoptim.conformance.tolerances import CLOSE
 from refoptim.optimizer import required
 
 
@@ -92,8 +93,8 @@ def test_groups_step_with_their_own_options():
     before = [a.data.copy(), b.data.copy()]
     opt = optim.SGD([{"params": [a]}, {"params": [b], "lr": 0.5, "maximize": True}], lr=0.25)
     opt.step(grads=ones([a, b]))
-    np.testing.assert_allclose(a.data, before[0] - 0.25, rtol=1e-15)
-    np.testing.assert_allclose(b.data, before[1] + 0.5, rtol=1e-15)
+    np.testing.assert_allclose(a.data, before[0] - 0.25, **CLOSE["float64"])
+    np.testing.assert_allclose(b.data, before[1] + 0.5, **CLOSE["float64"])
 
 
 def test_names_are_kept_apart_from_parameters():
@@ -134,7 +135,7 @@ def test_add_param_group_joins_from_the_next_step_on():
     before = b.data.copy()
     opt.step(grads=ones([a, b]))
     assert [opt.state[p]["step"] for p in (a, b)] == [2, 1]
-    np.testing.assert_allclose(b.data, before - 1, rtol=1e-7)
+    np.testing.assert_allclose(b.data, before - 1, **CLOSE["float32"])
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_closure_runs_first_and_its_value_is_returned():
 
     assert opt.step(closure) == "loss"
     assert opt.step(closure=closure) == "loss"
-    np.testing.assert_allclose(p.data, before, rtol=1e-15)
+    np.testing.assert_allclose(p.data, before, **CLOSE["float64"])
     assert opt.step() is None
 
 
@@ -262,7 +263,7 @@ def test_grads_are_assigned_in_parameter_order():
     assert opt.step(grads=(g for g in [np.full(1, 3.0), None, np.full(3, 2.0)])) is None
     assert a.grad is None
     for p, value, moved in zip((a, b, c), before, (0, 2, 3), strict=True):
-        np.testing.assert_allclose(p.data, value - moved, rtol=1e-15)
+        np.testing.assert_allclose(p.data, value - moved, **CLOSE["float64"])
     assert opt.step(lambda: 5, grads=[None, None, None]) == 5
 
 

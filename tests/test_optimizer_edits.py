@@ -5,6 +5,7 @@ import pytest
 
 import refoptim as optim
 from refoptim import Parameter
+from refoptim.conformance.tolerances import CLOSE
 
 
 def make(*shapes, seed=0, dtype=np.float64):
@@ -48,7 +49,7 @@ def test_an_optimizer_of_ones_own_works_as_in_torch():
     a.grad = np.ones(2)
     assert opt.step(lambda: 3) == 3
     opt.step()
-    np.testing.assert_allclose(a.data, before - 0.5 - 0.75, rtol=1e-15)
+    np.testing.assert_allclose(a.data, before - 0.5 - 0.75, **CLOSE["float64"])
     assert dict(opt.state[a], velocity=None) == {"step": 2, "velocity": None}
     assert a in opt.state
     assert b not in opt.state
@@ -77,7 +78,7 @@ def test_hooks_run_once_around_a_step_that_calls_the_inherited_one():
     p.grad = np.ones(2)
     assert opt.step(lambda: 4) == 4
     assert calls == ["pre", "post"]
-    np.testing.assert_allclose(p.data, before - 2, rtol=1e-15)
+    np.testing.assert_allclose(p.data, before - 2, **CLOSE["float64"])
 
 
 # Editing param_groups
@@ -90,7 +91,7 @@ def test_lr_takes_effect_at_once():
     opt.step(grads=ones([p]))
     opt.param_groups[0]["lr"] = 0.25
     opt.step()
-    np.testing.assert_allclose(p.data, before - 1.25, rtol=1e-15)
+    np.testing.assert_allclose(p.data, before - 1.25, **CLOSE["float64"])
 
 
 @pytest.mark.parametrize("implementation", [{}, {"foreach": True}, {"foreach": False, "fused": False}])
@@ -146,7 +147,7 @@ def test_lr_may_be_a_tensor_that_is_edited_in_place():
     opt.step(grads=ones([p]))
     lr.fill_(0.25)
     opt.step()
-    np.testing.assert_allclose(p.data, before - 1.25, rtol=1e-15)
+    np.testing.assert_allclose(p.data, before - 1.25, **CLOSE["float64"])
 
 
 def edited(edit):
@@ -292,6 +293,6 @@ def test_groups_may_become_differentiable_and_back(lr):
         opt.param_groups[0]["differentiable"] = differentiable
         opt.step(grads=ones([a]))
         plain.step(grads=ones([b]))
-        np.testing.assert_allclose(a.data, b.data, rtol=1e-14)
+        np.testing.assert_allclose(a.data, b.data, **CLOSE["float64"])
         assert (a.buffer is None) == differentiable
     assert opt.state[a]["step"] == 4

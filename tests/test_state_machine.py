@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 
 import refoptim as optim
 from refoptim import Parameter
+from refoptim.conformance.tolerances import CLOSE
 
 SHAPES = [(), (2,), (0,), (1, 3)]
 DTYPES = [np.float64, np.float64, np.complex128, np.float32]
@@ -32,8 +33,6 @@ OPTIONS = {
     optim.Adam: [{}, {"betas": (0.5, 0.75)}, {"amsgrad": True, "weight_decay": 0.125}, {"maximize": True, "eps": 0.5}],
     optim.AdamW: [{}, {"weight_decay": 0.5}, {"amsgrad": True, "betas": (0.0, 0.5)}],
 }
-TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
-SINGLE = {"rtol": 1e-3, "atol": 1e-3}
 
 seeds = st.integers(0, 2**16)
 rarities = st.sampled_from([0, 0, 0.3, 0.7])
@@ -314,7 +313,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def agrees(self):
         for p, model in self.pairs():
-            tolerance = SINGLE if p.dtype == np.float32 else TOLERANCE
+            tolerance = CLOSE["model float32" if p.dtype == np.float32 else "model"]
             np.testing.assert_allclose(split(p.data), model.value, **tolerance)
             if model.grad is None:
                 assert p.grad is None

@@ -5,6 +5,7 @@ import pytest
 
 import refoptim as optim
 from refoptim import Parameter
+from refoptim.conformance.tolerances import CLOSE
 
 torch = pytest.importorskip("torch")
 
@@ -66,7 +67,7 @@ def step_theirs(params, opt, seed, absent=()):
 
 def assert_agree(ours, theirs):
     for p, tensor in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(p.data, tensor.detach().numpy(), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(p.data, tensor.detach().numpy(), **CLOSE["torch float64"])
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -86,7 +87,7 @@ def test_layout_is_torchs(name, options, named):
     }
     for number, entry in theirs["state"].items():
         for key, value in entry.items():
-            np.testing.assert_allclose(ours["state"][number][key], value, rtol=1e-13, atol=1e-15)
+            np.testing.assert_allclose(ours["state"][number][key], value, **CLOSE["torch float64"])
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
