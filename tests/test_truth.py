@@ -11,7 +11,7 @@ flint = pytest.importorskip("flint", reason="python-flint, extra conformance, is
 from refoptim.conformance import judge, scenario, truth  # noqa: E402
 from refoptim.conformance.adapters import IMPLEMENTATIONS, refoptim_subject  # noqa: E402
 from refoptim.conformance.cases import stems  # noqa: E402
-from refoptim.conformance.tolerances import CLOSE
+from refoptim.conformance.tolerances import CLOSE  # noqa: E402
 from refoptim.formulas.adam import adam  # noqa: E402
 
 ALL = [(module, case) for module in stems().values() for case in module.CASES]
