@@ -9,7 +9,7 @@ import numpy as np
 from .implementations import Algorithm
 from .layout import Layout
 from .parameter import Parameter, dtype_name
-from .slots import checked_array, checked_number, copied, is_foreign
+from .state import checked_array, checked_number, copied, is_foreign
 
 Group = dict[str, Any]
 

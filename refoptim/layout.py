@@ -9,6 +9,7 @@ import numpy as np
 from .implementations import Algorithm, Launch, Settings, differentiate, settings_of
 from .parameter import Parameter
 from .slots import Slots
+from .state import Entry
 
 
 class Layout:
@@ -53,7 +54,7 @@ class Layout:
         """Return a parameter's state as a mapping, or None if it is not of this group."""
         if param in self.loose:
             return self.loose[param]
-        return next((slots.entry(param) for slots in self.slots if param in slots.places), None)
+        return next((Entry(slots, slots.places[param]) for slots in self.slots if param in slots.places), None)
 
     def plan(self, algorithm: Algorithm) -> list[Launch]:
         """Return everything that a step calls: what computes, then what counts. Raise before the first call."""

@@ -9,11 +9,19 @@ import numpy as np
 
 from . import checkpoint
 from .checks import check_arithmetic, check_implementation
-from .hooks import HookRegistry, with_step_hooks
+from .hooks import (
+    HookRegistry,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+    with_step_hooks,
+)
 from .implementations import Launch, Variant
 from .layout import Layout
 from .parameter import Parameter
-from .slots import Host, State, copied
+from .slots import Host
+from .state import State, copied
+
+__all__ = ["Optimizer", "register_optimizer_step_post_hook", "register_optimizer_step_pre_hook", "required"]
 
 Params = Iterable[Parameter] | Iterable[dict[str, Any]] | Iterable[tuple[str, Parameter]]
 

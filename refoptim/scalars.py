@@ -9,10 +9,15 @@ import numpy as np
 from .buffers import Array
 
 
-def number(value: Any) -> float:
-    """Return a hyperparameter as a Python float; learning rates may be arrays of one element."""
-    # Plus refuses text, which float() would read.
-    return float(value.item() if isinstance(value, np.ndarray) else +value)
+def number(name: str, value: Any) -> float:
+    """Return an option as a Python float; learning rates may be arrays of one element."""
+    if isinstance(value, np.ndarray):
+        if value.size != 1:
+            raise ValueError(f"{name} must be one number, but is an array of shape {value.shape}")
+        value = value.item()
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, but is {value!r}")
+    return float(value)
 
 
 def packed(numbers: tuple[float, ...], dtype: np.dtype[Any]) -> Array:

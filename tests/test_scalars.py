@@ -74,15 +74,20 @@ def test_adams_scalars_are_within_an_ulp(t, betas, decoupled):
 @pytest.mark.parametrize(
     ("value", "plain"), [(0, 0.0), (0.5, 0.5), (np.float32(0.5), 0.5), (np.array(0.5), 0.5), (np.array([[0.5]]), 0.5)]
 )
-def test_a_hyperparameter_becomes_a_float(value, plain):
-    assert number(value) == plain
-    assert type(number(value)) is float
+def test_an_option_becomes_a_float(value, plain):
+    assert number("lr", value) == plain
+    assert type(number("lr", value)) is float
 
 
-@pytest.mark.parametrize("value", ["0.1", None, [0.1]])
-def test_text_is_no_hyperparameter(value):
-    with pytest.raises(TypeError):
-        number(value)
+@pytest.mark.parametrize("value", ["0.1", None, [0.1], (0.1, 0.2)])
+def test_what_is_no_number_is_named(value):
+    with pytest.raises(TypeError, match="lr must be a number, but is"):
+        number("lr", value)
+
+
+def test_an_array_of_numbers_is_no_number():
+    with pytest.raises(ValueError, match=r"lr must be one number, but is an array of shape \(2,\)"):
+        number("lr", np.ones(2))
 
 
 def test_packing_rounds_once_and_overflows_in_silence():

@@ -129,8 +129,8 @@ class Adam(Optimizer):
 
     def _options(self, group: dict[str, Any]) -> _Options:
         return _Options(
-            *(number(group[name]) for name in ("lr", "eps", "weight_decay")),
-            *map(number, group["betas"]),
+            *(number(name, group[name]) for name in ("lr", "eps", "weight_decay")),
+            *(number("betas", beta) for beta in group["betas"]),
             decoupled=group["decoupled_weight_decay"],
             sign=-1.0 if group["maximize"] else 1.0,
         )

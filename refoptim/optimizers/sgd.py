@@ -114,7 +114,7 @@ class SGD(Optimizer):
 
     def _options(self, group: dict[str, Any]) -> _Options:
         names = ("lr", "momentum", "dampening", "weight_decay")
-        return _Options(*(number(group[name]) for name in names), sign=-1.0 if group["maximize"] else 1.0)
+        return _Options(*(number(name, group[name]) for name in names), sign=-1.0 if group["maximize"] else 1.0)
 
     def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
         lr, momentum, dampening, weight_decay, sign = options

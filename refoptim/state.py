@@ -1,0 +1,147 @@
+"""An optimizer's state as its user sees it: a mapping from parameters to mappings, with torch's names."""
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from .buffers import Array
+from .parameter import Parameter, library, unmasked
+from .slots import Slots
+
+
+class Entry(MutableMapping[Any, Any]):
+    """One parameter's state: ``step`` and its like as numbers, arrays as views of the flat ones. Writing copies.
+
+    Keys that the optimizer does not know are kept beside them, so that a user's own optimizer can store what it likes.
+    """
+
+    def __init__(self, slots: Slots, place: int) -> None:
+        self._slots = slots
+        self._place = place
+
+    def _extra(self) -> dict[Any, Any]:
+        return self._slots.extras.get(self._place, {})
+
+    def __getitem__(self, name: Any) -> Any:
+        host = self._slots.host_of(self._place)
+        if host is not None:
+            if name in host:
+                return host[name]
+            if name in self._slots.arrays:
+                return self._slots.view(name, self._place)
+        return self._extra()[name]
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        slots, place = self._slots, self._place
+        if name in slots.initial_host:
+            number = checked_number(name, value, slots.initial_host[name])
+            slots.set_host(place, place + 1, {**(slots.host_of(place) or slots.initial_host), name: number})
+        elif name in slots.array_names:
+            param = slots.params[place]
+            slots.write(name, place, checked_array(name, value, param.shape, slots.dtype))
+        else:
+            slots.extras.setdefault(place, {})[name] = value
+
+    def __delitem__(self, name: Any) -> None:
+        if name in self._slots.initial_host or name in self._slots.array_names:
+            raise TypeError(f"{name!r} cannot be deleted alone: clear() forgets the whole state of the parameter")
+        del self._extra()[name]
+
+    def __iter__(self) -> Iterator[Any]:
+        host = self._slots.host_of(self._place)
+        if host is not None:
+            yield from host
+            yield from self._slots.arrays
+        yield from self._extra()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def clear(self) -> None:
+        """Forget the state: the parameter's next step is its first."""
+        self._slots.set_host(self._place, self._place + 1, None)
+        self._slots.extras.pop(self._place, None)
+        for name in self._slots.arrays:
+            self._slots.view(name, self._place)[...] = 0
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class State(MutableMapping[Parameter, Any]):
+    """An optimizer's state, by parameter. Asking for one without state gives an empty mapping, as with torch."""
+
+    def __init__(self, find: Callable[[Parameter], Any], params: Callable[[], Iterator[Parameter]]) -> None:
+        self._find = find
+        self._params = params
+
+    def __getitem__(self, param: Parameter) -> Any:
+        return self._find(param)
+
+    def __setitem__(self, param: Parameter, values: Mapping[Any, Any]) -> None:
+        entry = self._find(param)
+        # Copies, because the values may be views of the state that is cleared.
+        old, new = copied(entry), copied(values)
+        try:
+            entry.clear()
+            entry.update(new)
+        except BaseException:
+            entry.clear()
+            entry.update(old)
+            raise
+
+    def __delitem__(self, param: Parameter) -> None:
+        self._find(param).clear()
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return (param for param in self._params() if len(self._find(param)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, param: object) -> bool:
+        try:
+            return isinstance(param, Parameter) and len(self._find(param)) > 0
+        except KeyError:
+            return False
+
+    def __repr__(self) -> str:
+        return repr({param: dict(self[param]) for param in self})
+
+
+def copied(entry: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return a copy of state or options that shares nothing with them."""
+    # Arrays that carry derivatives cannot be copied without cutting them off, and are never changed in place.
+    return {name: value if is_foreign(value) else deepcopy(value) for name, value in entry.items()}
+
+
+def is_foreign(value: Any) -> bool:
+    """Return whether a value is another library's array."""
+    return library(value) in ("torch", "autograd", "jax")
+
+
+def checked_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return a state value as an array of this dtype, and raise if it cannot be this parameter's."""
+    array = unmasked(value, f"state {name!r}")
+    if array.dtype.kind not in ("fc" if dtype.kind == "c" else "f"):
+        raise TypeError(f"state {name!r} has dtype {array.dtype}, but must be of {dtype}")
+    if array.shape != shape:
+        raise ValueError(f"state {name!r} has shape {array.shape}, but its parameter has shape {shape}")
+    return array.astype(dtype, copy=False)
+
+
+def checked_number(name: str, value: Any, initial: Any) -> Any:
+    """Return a host state value in the type of its initial value, and raise if it cannot be one."""
+    array = unmasked(value, f"state {name!r}")
+    if array.size != 1:
+        raise ValueError(f"state {name!r} must be one number, but has shape {array.shape}")
+    if array.dtype.kind not in "iufb":
+        raise TypeError(f"state {name!r} must be a number, but is {value!r}")
+    plain = array.item()
+    if isinstance(initial, float):
+        return float(plain)
+    if not plain >= 0 or plain != plain // 1:
+        raise ValueError(f"state {name!r} must be a whole number of at least 0, but is {plain}")
+    return int(plain)
