@@ -10,12 +10,26 @@ from tqdm import tqdm
 
 from refoptim.conformance import mutants as wrong
 from refoptim.conformance import suite
-from refoptim.conformance.suite import Row
+from refoptim.conformance.suite import Measured, Row
 
-_GROUPS = ("", "", "", "1 step", "", "", "probe", "9 steps", "1,000", "steps", "", "", "")
-_HEAD = ("optimizer and options", "dtype", "computed by", "worst", "mean", "torch", "worst", "worst", "median", "torch")
-_HEAD += ("scaled", "torch", "")
-_WIDTHS = (50, 11, 12, 7, 7, 7, 7, 9, 8, 8, 8, 8, 7)
+_COLUMNS = (
+    ("", "optimizer and options", 46),
+    ("", "dtype", 10),
+    ("", "computed by", 11),
+    ("1 step", "worst", 7),
+    ("", "mean", 7),
+    ("", "torch", 7),
+    ("probe", "worst", 6),
+    ("", "state", 6),
+    ("9 steps", "worst", 7),
+    ("1,000", "median", 7),
+    ("steps", "torch", 7),
+    ("", "scaled", 7),
+    ("", "torch", 7),
+    ("", "state", 6),
+    ("", "torch", 7),
+    ("", "", 6),
+)
 
 
 class Outcome(NamedTuple):
@@ -56,7 +70,8 @@ def text(outcome: Outcome, *, with_mutants: bool = False) -> str:
     about = (
         "Errors in ulps of the larger of the exact value and the one before; torch's on the same inputs in brackets."
     )
-    lines = [about, "", _cells(_GROUPS), _cells(_HEAD), *(_line(row) for row in outcome.rows)]
+    head = [_cells(*(column[i] for column in _COLUMNS)) for i in (0, 1)]
+    lines = [about, "", *head, *(_line(row) for row in outcome.rows)]
     bad = [row for row in outcome.rows if row.failures]
     lines += ["", f"{len(outcome.rows) - len(bad)} of {len(outcome.rows)} implementations are within their limits."]
     for row in bad:
@@ -74,31 +89,33 @@ def text(outcome: Outcome, *, with_mutants: bool = False) -> str:
 
 def _line(row: Row) -> str:
     ours, torch = row.measured, row.torch
-    beside = ["", "", ""] if torch is None else [f"({x:.3g})" for x in (torch.step_mean, torch.median, torch.scaled)]
+    theirs = (torch.step_mean, torch.median, torch.scaled, torch.worst_state("median")) if torch else ()
+    mean, median, largest, state = [f"({x:.3g})" for x in theirs] or [""] * 4
     return _cells(
-        (
-            f"{row.optimizer}({row.options})",
-            row.dtype,
-            row.implementation,
-            f"{ours.step:.3f}",
-            f"{ours.step_mean:.3f}",
-            beside[0],
-            f"{ours.probe:.2f}",
-            f"{ours.short:.2f}",
-            f"{ours.median:.2f}",
-            beside[1],
-            f"{ours.scaled:.2f}",
-            beside[2],
-            "FAILED" if row.failures else "ok",
-        )
+        f"{row.optimizer}({row.options})",
+        row.dtype,
+        row.implementation,
+        f"{ours.step:.3f}",
+        f"{ours.step_mean:.3f}",
+        mean,
+        f"{ours.probe:.2f}",
+        f"{ours.worst_state('probe'):.2f}",
+        f"{ours.short:.2f}",
+        f"{ours.median:.2f}",
+        median,
+        f"{ours.scaled:.2f}",
+        largest,
+        f"{ours.worst_state('median'):.2f}",
+        state,
+        "FAILED" if row.failures else "ok",
     )
 
 
-def _cells(texts: tuple[str, ...]) -> str:
+def _cells(*texts: str) -> str:
     """Return a line of the table: words to the left, figures to the right."""
     cells = [
         f"{text:{'<' if i < 3 else '>'}{width}.{width}}"
-        for i, (text, width) in enumerate(zip(texts, _WIDTHS, strict=True))
+        for i, (text, (*_, width)) in enumerate(zip(texts, _COLUMNS, strict=True))
     ]
     return " ".join(cells).rstrip()
 
@@ -112,12 +129,16 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "rows": [
-            row._asdict()
-            | {"measured": row.measured._asdict(), "torch": None if row.torch is None else row.torch._asdict()}
+            row._asdict() | {"measured": _plain(row.measured), "torch": row.torch and _plain(row.torch)}
             for row in outcome.rows
         ],
         "mutants": {"rejected": outcome.rejected, "survivors": outcome.survivors},
     }
+
+
+def _plain(measured: Measured) -> dict[str, Any]:
+    states = {name: errors._asdict() for name, errors in measured.states.items()}
+    return measured._asdict() | {"states": states}
 
 
 def write_json(outcome: Outcome, path: Path) -> None:

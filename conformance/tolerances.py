@@ -15,19 +15,20 @@ class Limits(NamedTuple):
     short: float  # parameters and state after the bookkeeping scenario, the worst
     median: float  # parameters after 1,000 steps, half of them
     scaled: float  # parameters after 1,000 steps, the worst, in ulps of the largest parameter
+    state: float  # each state array after 1,000 steps, half of it: float32's 0.999 is off by 64 ulp of exp_avg_sq there
 
 
 LIMITS = {
-    "fused": Limits(step=4.0, mean=0.3, probe=4.0, short=24.0, median=16.0, scaled=40.0),
-    "foreach": Limits(step=4.0, mean=0.4, probe=5.5, short=24.0, median=24.0, scaled=96.0),
-    "for-loop": Limits(step=4.0, mean=0.4, probe=5.5, short=24.0, median=24.0, scaled=96.0),
-    "float64": Limits(step=0.501, mean=0.3, probe=0.501, short=12.0, median=16.0, scaled=40.0),
+    "fused": Limits(step=4.0, mean=0.3, probe=4.0, short=8.0, median=16.0, scaled=40.0, state=96.0),
+    "foreach": Limits(step=4.0, mean=0.4, probe=5.5, short=8.0, median=24.0, scaled=96.0, state=96.0),
+    "for-loop": Limits(step=4.0, mean=0.4, probe=5.5, short=8.0, median=24.0, scaled=96.0, state=96.0),
+    "float64": Limits(step=0.501, mean=0.3, probe=0.501, short=4.0, median=16.0, scaled=40.0, state=16.0),
 }
 
 # Two means over some thousand elements that differ by less are the same.
 MEAN_NOISE = 0.004
 
-# The exact value must be known this much better than it is judged.
+# How well the exact value must be known to judge by it, in ulps.
 BALL = 0.001
 
 # Where a test compares with something that is not exact: relative to the value, and to 1 where values pass through 0.

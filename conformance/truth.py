@@ -9,6 +9,8 @@ import numpy as np
 from flint import arb, ctx
 from numpy.typing import NDArray
 
+from refoptim.conformance.tolerances import BALL
+
 Array = NDArray[Any]
 
 PRECISION = 200  # bits; the margin of the narrowest format's judge is 140 of them
@@ -89,7 +91,7 @@ def errors_in_ulps(got: Array, exact: Balls, before: Array) -> Array:
     for i, (value, ball, old) in enumerate(zip(got.ravel(), exact.ravel(), before.ravel(), strict=True)):
         scale = max(abs(float(ball.mid())), abs(float(old)))
         ulp = float(np.spacing(min(kind(scale), np.finfo(kind).max)))
-        if not ball.is_finite() or not float(ball.rad()) < ulp / 1000:
+        if not ball.is_finite() or not float(ball.rad()) < ulp * BALL:
             raise WideBallError(f"the exact value is only known to be {ball}, with an ulp of {ulp}")
         result[i] = float((arb(float(value)) - ball).abs_upper()) / ulp if np.isfinite(value) else np.inf
     return result

@@ -15,6 +15,8 @@ from refoptim.conformance.case import Case, RuleMutant
 from refoptim.conformance.cases import adam, stems
 from refoptim.conformance.tolerances import LIMITS
 
+STATES = {"exp_avg": suite.StateErrors(step=1, probe=1, median=1)}
+
 
 @pytest.fixture(scope="module")
 def exams():
@@ -46,22 +48,30 @@ def test_a_mutant_of_code_that_is_no_longer_there_is_an_error():
 
 @pytest.mark.parametrize("limit", ["step", "probe", "short", "median", "scaled"])
 def test_every_limit_can_fail(limit):
-    just_right = suite.Measured(step=1, step_mean=0.25, step_state=1, probe=1, short=1, median=1, scaled=1)
+    just_right = suite.Measured(step=1, step_mean=0.25, probe=1, states=STATES, short=1, median=1, scaled=1)
     assert suite.failures(just_right, LIMITS["fused"], None) == []
     beyond = just_right._replace(**{limit: getattr(LIMITS["fused"], limit) * 1.001})
     assert len(suite.failures(beyond, LIMITS["fused"], None)) == 1
     assert len(suite.failures(just_right._replace(**{limit: np.nan}), LIMITS["fused"], None)) == 1
 
 
+@pytest.mark.parametrize(("kind", "limit"), [("probe", "probe"), ("median", "state")])
+def test_every_state_array_can_fail(kind, limit):
+    fine = suite.Measured(step=1, step_mean=0.25, probe=1, states=STATES)
+    bad = STATES["exp_avg"]._replace(**{kind: getattr(LIMITS["fused"], limit) * 1.001})
+    (found,) = suite.failures(fine._replace(states=STATES | {"exp_avg_sq": bad}), LIMITS["fused"], None)
+    assert "state" in found
+
+
 def test_the_mean_is_compared_with_torch_where_there_is_torch():
-    ours = suite.Measured(step=1, step_mean=0.28, step_state=1, probe=1)
+    ours = suite.Measured(step=1, step_mean=0.28, probe=1, states=STATES)
     assert suite.failures(ours, LIMITS["fused"], None) == []
     assert suite.failures(ours, LIMITS["fused"], ours._replace(step_mean=0.277)) == []
     assert "torch" in suite.failures(ours, LIMITS["fused"], ours._replace(step_mean=0.25))[0]
 
 
 def test_float64_arithmetic_is_held_to_half_an_ulp_of_the_state_too():
-    ours = suite.Measured(step=0.5, step_mean=0.25, step_state=0.52, probe=0.5)
+    ours = suite.Measured(0.5, 0.25, 0.5, {"exp_avg": suite.StateErrors(step=0.52, probe=0.5)})
     assert "state" in suite.failures(ours, LIMITS["float64"], None)[0]
 
 
@@ -94,6 +104,7 @@ def test_the_command_prints_the_table_and_writes_it_as_json(capsys, tmp_path):
     for row in found["rows"]:
         assert 0 < row["measured"]["step"] < 1
         assert row["failures"] == []
+        assert row["measured"]["states"] == {}
 
 
 def test_the_command_fails_if_anything_does(monkeypatch, capsys):
