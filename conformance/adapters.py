@@ -55,8 +55,7 @@ class RefoptimRun:
             if start.taken:
                 entry = self._optimizer.state[param]
                 entry.update(start.state)
-                if "step" in self._optimizer.initial_host:
-                    entry["step"] = start.taken
+                entry.update(start.host | ({"step": start.taken} if "step" in self._optimizer.initial_host else {}))
 
     def step(self, grads: list[Array | None], lrs: list[float]) -> None:
         """Take one step."""
@@ -97,8 +96,8 @@ class TorchRun:
         for param, start in zip(self._params, scenario.starts, strict=True):
             if start.taken:
                 state = {name: torch.tensor(array) for name, array in start.state.items()}
-                step = {} if optimizer == "SGD" else {"step": torch.tensor(float(start.taken))}
-                self._optimizer.state[param] = step | state
+                host = start.host | ({} if optimizer == "SGD" else {"step": float(start.taken)})
+                self._optimizer.state[param] = {name: torch.tensor(value) for name, value in host.items()} | state
 
     def step(self, grads: list[Array | None], lrs: list[float]) -> None:
         """Take one step."""
@@ -115,7 +114,8 @@ class TorchRun:
     def state(self, index: int) -> dict[str, Array]:
         """Return a parameter's state arrays."""
         entry = self._optimizer.state[self._params[index]]
-        return {name: value.numpy() for name, value in entry.items() if name != "step" and value is not None}
+        arrays = {name: value for name, value in entry.items() if self._torch.is_tensor(value) and name != "step"}
+        return {name: value.numpy() for name, value in arrays.items() if value.shape == self._params[index].shape}
 
 
 def torch_subject() -> Subject | None:

@@ -59,8 +59,13 @@ class Truth:
 
     def _run(self, meaning: Meaning, index: int, owner: int) -> Exact:
         start = self.scenario.starts[index]
-        initial = {name: np.zeros(start.theta.shape, start.theta.dtype) for name in meaning.state} | start.state
-        values = [truth.balls(reals(array)) for array in (start.theta, *initial.values())]
+        first = next((i for i, grads in enumerate(self.scenario.grads) if grads[index] is not None), 0)
+        lr = self.scenario.lrs[first][owner]
+        begun = start.state or {
+            name: _filled(start.theta, meaning.initial(lr).get(name, 0.0)) for name in meaning.state
+        }
+        host = truth.exact_symbols(start.host or meaning.host(lr))
+        values = [truth.balls(reals(array)) for array in (start.theta, *begun.values())]
         largest = [_sizes(value) for value in values]
         t = start.taken
         for grads, lrs in zip(self.scenario.grads, self.scenario.lrs, strict=True):
@@ -68,10 +73,11 @@ class Truth:
             if grad is None:
                 continue
             t += 1
-            symbols = truth.exact_symbols(meaning.symbols(t) | {"gamma": lrs[owner]})
+            symbols = truth.exact_symbols(meaning.symbols(t) | {"gamma": lrs[owner]}) | host
             values = [
                 _as_balls(v) for v in meaning.formula(values[0], truth.balls(reals(grad)), *values[1:], **symbols)
             ]
+            host = meaning.advance(**symbols) if meaning.advance else host
             largest = [np.maximum(old, _sizes(value)) for old, value in zip(largest, values, strict=True)]
         return Exact(values[0], dict(zip(meaning.state, values[1:], strict=True)) if t else {}, largest)
 
@@ -95,6 +101,11 @@ class Truth:
                 for (name, ball), large in zip(exact.state.items(), exact.largest[1:], strict=True)
             },
         )
+
+
+def _filled(like: Array, value: float) -> Array:
+    """Return an array like this one, full of a real number, or of one whose parts are both that."""
+    return np.full(like.shape, complex(value, value) if like.dtype.kind == "c" else value, like.dtype)
 
 
 def _sizes(values: truth.Balls) -> Array:

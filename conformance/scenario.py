@@ -17,6 +17,7 @@ class Start(NamedTuple):
     theta: Array
     taken: int  # how many steps
     state: dict[str, Array]  # empty if it has taken none
+    host: dict[str, float]  # the numbers that go along with it
 
 
 class Scenario(NamedTuple):
@@ -56,14 +57,22 @@ def one_step(case: Case, meaning: Meaning, dtype: Any, t: int, kind: str, size: 
     grads = (noise * scale).astype(_real(dtype))
     theta = theta.astype(_real(dtype))
     state: dict[str, Array] = {}
+    host = meaning.host(lr)
     if t > 1:
-        values = [theta.astype(np.float64), *(np.zeros(size) for _ in meaning.state)]
+        values = [
+            theta.astype(np.float64),
+            *(np.full(size, meaning.initial(lr).get(name, 0.0)) for name in meaning.state),
+        ]
         for step in range(1, t):
-            symbols = meaning.symbols(step) | {"gamma": 0.0 if probe else lr}
+            symbols = meaning.symbols(step) | {"gamma": lr} | host
+            still = values[0]
             values = list(meaning.formula(values[0], grads[step - 1].astype(np.float64), *values[1:], **symbols))
+            host = meaning.advance(**symbols) if meaning.advance else host
+            if probe:
+                values[0] = still
         theta, *arrays = (value.astype(_real(dtype)) for value in values)
         state = dict(zip(meaning.state, (_as(array, dtype) for array in arrays), strict=True))
-    start = Start(_as(theta, dtype), t - 1, state)
+    start = Start(_as(theta, dtype), t - 1, state, host if t > 1 else {})
     last: list[Array | None] = [_as(grads[-1], dtype)]
     return Scenario(f"{kind} t={t}", [dict(case.options)], [0], [start], [last], [[lr]])
 
@@ -84,7 +93,7 @@ def trajectory(case: Case, dtype: Any, steps: int = 1000, size: int = 48) -> Sce
     lr = case.options.get("lr", 1e-3)
     scale = 10.0 ** rng.uniform(-3, 1, size)
     noise = (rng.standard_normal((steps, size)) * scale).astype(_real(dtype))
-    start = Start(_as(rng.standard_normal(size).astype(_real(dtype)), dtype), 0, {})
+    start = Start(_as(rng.standard_normal(size).astype(_real(dtype)), dtype), 0, {}, {})
     grads: list[list[Array | None]] = [[_as(row, dtype)] for row in noise]
     return Scenario("trajectory", [dict(case.options)], [0], [start], grads, [[lr]] * steps)
 
@@ -94,7 +103,7 @@ def bookkeeping(case: Case, dtype: Any, steps: int = 9) -> Scenario:
     rng = generator(case, np.dtype(dtype).name, "bookkeeping")
     real = _real(dtype)
     shapes = [(2, 3), (), (4,), (2,)]
-    starts = [Start(_as(rng.standard_normal((*s, 2)).astype(real), dtype, s), 0, {}) for s in shapes]
+    starts = [Start(_as(rng.standard_normal((*s, 2)).astype(real), dtype, s), 0, {}, {}) for s in shapes]
     absent = {(1, 0), (2, 1), (3, 1), (1, 2), (4, 2), (0, 3), (4, 3), (5, 0), (5, 1), (5, 2), (5, 3)}
     grads: list[list[Array | None]] = [
         [

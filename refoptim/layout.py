@@ -71,7 +71,7 @@ class Layout:
                 if run.theta.size:
                     launches += settings.implementation(settings, slots, run)
                 if variant.counts:
-                    counted = algorithm._advance(slots.host_of(run.first))
+                    counted = algorithm._advance(self.group, slots.host_of(run.first))
                     launches.append((slots.set_host, (run.first, run.stop, counted)))
         return launches
 

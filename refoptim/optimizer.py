@@ -228,8 +228,8 @@ class Optimizer(HookRegistry):
         """Return the state arrays that do not start with zeros."""
         return {}
 
-    def _advance(self, host: Host) -> dict[str, Any]:
-        """Return a parameter's host state after a step."""
+    def _advance(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
+        """Return a parameter's host state after a step, given what it was before: one more step, as a rule."""
         host = self.initial_host if host is None else host
         return {**host, "step": host["step"] + 1} if "step" in host else host
 
