@@ -28,8 +28,8 @@ class Meaning(NamedTuple):
     symbols: Callable[[int], dict[str, Any]]  # of the step, counted from 1
     # Given the learning rate of the first step: what state arrays start with where it is not zero, and the numbers that
     # go along with the state, which are symbols too.
-    initial: Callable[[float], dict[str, float]] = lambda lr: {}
-    host: Callable[[float], dict[str, float]] = lambda lr: {}
+    initial: Callable[[float], dict[str, float]] = lambda _: {}
+    host: Callable[[float], dict[str, float]] = lambda _: {}
     advance: Callable[..., dict[str, Any]] | None = None  # those numbers after a step, from all of its symbols
 
 
