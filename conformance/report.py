@@ -70,7 +70,7 @@ def text(outcome: Outcome, *, with_mutants: bool = False) -> str:
     about = (
         "Errors in ulps of the larger of the exact value and the one before; torch's on the same inputs in brackets."
     )
-    head = [_cells(*(column[i] for column in _COLUMNS)) for i in (0, 1)]
+    head = [_cells(*(group for group, _, _ in _COLUMNS)), _cells(*(name for _, name, _ in _COLUMNS))]
     lines = [about, "", *head, *(_line(row) for row in outcome.rows)]
     bad = [row for row in outcome.rows if row.failures]
     lines += ["", f"{len(outcome.rows) - len(bad)} of {len(outcome.rows)} implementations are within their limits."]
