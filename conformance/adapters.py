@@ -92,7 +92,8 @@ class TorchRun:
             {"params": [p for p, owner in zip(self._params, scenario.group_of, strict=True) if owner == i], **group}
             for i, group in enumerate(scenario.groups)
         ]
-        self._optimizer = getattr(torch.optim, optimizer)(groups)
+        # Some defaults hold for all groups, whatever a group says.
+        self._optimizer = getattr(torch.optim, optimizer)(groups, **scenario.groups[0])
         for param, start in zip(self._params, scenario.starts, strict=True):
             if start.taken:
                 state = {name: torch.tensor(array) for name, array in start.state.items()}

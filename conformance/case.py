@@ -1,6 +1,7 @@
 """What a case is: an optimizer, options, and which formula with which symbols says what they mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -31,6 +32,7 @@ class Meaning(NamedTuple):
     initial: Callable[[float], dict[str, float]] = lambda _: {}
     host: Callable[[float], dict[str, float]] = lambda _: {}
     advance: Callable[..., dict[str, Any]] | None = None  # those numbers after a step, from all of its symbols
+    other: Mapping[str, Any] = MappingProxyType({"weight_decay": 0.25})  # options that set a second group apart
 
 
 class RuleMutant(NamedTuple):

@@ -81,7 +81,7 @@ def _without_cancellation(meaning: Meaning, sizes: Array, grad_sign: Array) -> A
     """Return parameters to which decay and update add, or that are at least twice as large as the update."""
     symbols = meaning.symbols(1)
     climbs = 1.0 if symbols["maximize"] else -1.0
-    if symbols["lambda_"] != 0 and not symbols.get("decoupled"):
+    if symbols.get("lambda_", 0) != 0 and not symbols.get("decoupled"):
         # Decay that adds to the gradient makes the update point to zero.
         return (2.0 + sizes) * -climbs * grad_sign
     return sizes * climbs * grad_sign
@@ -98,7 +98,7 @@ def trajectory(case: Case, dtype: Any, steps: int = 1000, size: int = 48) -> Sce
     return Scenario("trajectory", [dict(case.options)], [0], [start], grads, [[lr]] * steps)
 
 
-def bookkeeping(case: Case, dtype: Any, steps: int = 9) -> Scenario:
+def bookkeeping(case: Case, meaning: Meaning, dtype: Any, steps: int = 9) -> Scenario:
     """Return a short run of four parameters in two groups, some without gradients at times, learning rates changing."""
     rng = generator(case, np.dtype(dtype).name, "bookkeeping")
     real = _real(dtype)
@@ -112,7 +112,7 @@ def bookkeeping(case: Case, dtype: Any, steps: int = 9) -> Scenario:
         ]
         for step in range(steps)
     ]
-    other = dict(case.options) | {"weight_decay": 0.25}
+    other = dict(case.options) | dict(meaning.other)
     lrs = [[0.5 / (1 + step // 3), 0.125 * (1 + step % 2)] for step in range(steps)]
     return Scenario("bookkeeping", [dict(case.options), other], [0, 0, 1, 1], starts, grads, lrs)
 

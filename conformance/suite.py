@@ -66,7 +66,7 @@ class Exam:
         }
         self._realistic = [Truth(case, [meaning], scenario) for scenario in scenarios["realistic"]]
         self._probe = [Truth(case, [meaning], scenario) for scenario in scenarios["probe"]]
-        short = bookkeeping(case, dtype)
+        short = bookkeeping(case, meaning, dtype)
         self._short = Truth(case, [module.meaning(Case(case.optimizer, group)) for group in short.groups], short)
         self._long: Truth | None = None
         self._meaning = meaning

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
@@ -40,6 +41,21 @@ def sqrt(x: Any) -> Any:
 def maximum(a: Any, b: Any) -> Any:
     """Return the larger of a and b, NaN if either is NaN, as torch and NumPy do."""
     return a if a > b or a != a else b
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """Return the smaller of a and b, NaN if either is NaN."""
+    return a if a < b or a != a else b
+
+
+def absolute(x: Any) -> Any:
+    """Return x without its sign."""
+    return abs(x)
+
+
+def by_sign(x: Any, negative: Any, zero: Any, positive: Any) -> Any:
+    """Return the one of three that x chooses: an ``if`` without a branch. NaN has no sign and chooses like 0."""
+    return positive if x > 0 else negative if x < 0 else zero
 
 
 def widen(x: Any, scalars: Any) -> Any:
@@ -95,6 +111,38 @@ def _maximum(typing_context, a, b):
 
 
 @_intrinsic
+def _minimum(typing_context, a, b):
+    def generate(context, builder, signature, arguments):
+        a, b = arguments
+        chosen = builder.or_(builder.fcmp_ordered("<", a, b), builder.fcmp_unordered("uno", a, a))
+        return builder.select(chosen, a, b)
+
+    return a(a, a), generate
+
+
+@_intrinsic
+def _absolute(typing_context, x):
+    def generate(context, builder, signature, arguments):
+        # NVVM does not know llvm.fabs.
+        bits = ir.IntType(x.bitwidth)
+        rest = builder.and_(builder.bitcast(arguments[0], bits), bits((1 << x.bitwidth - 1) - 1))
+        return builder.bitcast(rest, arguments[0].type)
+
+    return x(x), generate
+
+
+@_intrinsic
+def _by_sign(typing_context, x, negative, zero, positive):
+    def generate(context, builder, signature, arguments):
+        x, negative, zero, positive = arguments
+        nothing = x.type(0.0)
+        rest = builder.select(builder.fcmp_ordered("<", x, nothing), negative, zero)
+        return builder.select(builder.fcmp_ordered(">", x, nothing), positive, rest)
+
+    return x(x, x, x, x), generate
+
+
+@_intrinsic
 def _widen(typing_context, x, scalars):
     kind = scalars[0]
 
@@ -131,6 +179,23 @@ def _compile_sqrt(x):
 @overload(maximum, inline="always", target="generic")
 def _compile_maximum(a, b):
     return (lambda a, b: _maximum(a, b)) if a == b else None
+
+
+@overload(minimum, inline="always", target="generic")
+def _compile_minimum(a, b):
+    return (lambda a, b: _minimum(a, b)) if a == b else None
+
+
+@overload(absolute, inline="always", target="generic")
+def _compile_absolute(x):
+    return (lambda x: _absolute(x)) if isinstance(x, types.Float) else None
+
+
+@overload(by_sign, inline="always", target="generic")
+def _compile_by_sign(x, negative, zero, positive):
+    if x == negative == zero == positive:
+        return lambda x, negative, zero, positive: _by_sign(x, negative, zero, positive)
+    return None
 
 
 @overload(widen, inline="always", target="generic")

@@ -1,8 +1,16 @@
 """torch.optim without torch: optimizers as Numba kernels on flat NumPy buffers. ``import refoptim as optim``."""
 
 from .optimizer import Optimizer as Optimizer
+from .optimizers.adadelta import Adadelta as Adadelta
+from .optimizers.adagrad import Adagrad as Adagrad
 from .optimizers.adam import Adam as Adam
 from .optimizers.adam import AdamW as AdamW
+from .optimizers.adamax import Adamax as Adamax
+from .optimizers.asgd import ASGD as ASGD
+from .optimizers.nadam import NAdam as NAdam
+from .optimizers.radam import RAdam as RAdam
+from .optimizers.rmsprop import RMSprop as RMSprop
+from .optimizers.rprop import Rprop as Rprop
 from .optimizers.sgd import SGD as SGD
 from .parameter import Parameter as Parameter
 from .swap import swap_in_optimizer_params_and_state as swap_in_optimizer_params_and_state

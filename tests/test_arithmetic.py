@@ -10,7 +10,7 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
+from refoptim.kernels.arithmetic import absolute, by_sign, fma, maximum, minimum, sqrt, unpack, widen
 
 DTYPES = [np.float32, np.float64]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan]
@@ -120,6 +120,24 @@ def compiled_maximum(a, b, out):
 
 
 @njit(error_model="numpy")
+def compiled_minimum(a, b, out):
+    for i in range(out.size):
+        out[i] = minimum(a[i], b[i])
+
+
+@njit(error_model="numpy")
+def compiled_absolute(x, out):
+    for i in range(out.size):
+        out[i] = absolute(x[i])
+
+
+@njit(error_model="numpy")
+def compiled_by_sign(x, negative, zero, positive, out):
+    for i in range(out.size):
+        out[i] = by_sign(x[i], negative[i], zero[i], positive[i])
+
+
+@njit(error_model="numpy")
 def compiled_widen(x, scalars, out):
     for i in range(out.size):
         out[i] = widen(x[i], scalars)
@@ -182,9 +200,20 @@ def test_compiled_fma_takes_floats_only():
         compiled_fma(whole, np.ones(1, np.float32), np.ones(1, np.float32), np.ones(1, np.float32))
 
 
-def test_compiled_maximum_takes_one_type():
-    with pytest.raises(TypingError, match="maximum"):
-        compiled_maximum(np.ones(1, np.float32), np.ones(1, np.float64), np.ones(1, np.float32))
+def test_compiled_choices_take_one_type():
+    single, double = np.ones(1, np.float32), np.ones(1, np.float64)
+    for compiled, name in [(compiled_maximum, "maximum"), (compiled_minimum, "minimum")]:
+        with pytest.raises(TypingError, match=name):
+            compiled(single, double, single)
+    for place in range(4):
+        values = [double if i == place else single for i in range(4)]
+        with pytest.raises(TypingError, match="by_sign"):
+            compiled_by_sign(*values, single)
+
+
+def test_compiled_absolute_takes_floats_only():
+    with pytest.raises(TypingError, match="absolute"):
+        compiled_absolute(np.ones(1, np.int64), np.ones(1, np.float32))
 
 
 def some_values(dtype):
@@ -221,6 +250,47 @@ def test_maximum_keeps_nan_and_is_the_same_compiled(dtype):
     np.testing.assert_array_equal(plain, np.maximum(*pairs.T))
     out = np.empty_like(plain)
     compiled_maximum(*columns(pairs), out)
+    np.testing.assert_array_equal(bits(out), bits(plain))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_minimum_keeps_nan_and_is_the_same_compiled(dtype):
+    pairs = np.array(list(itertools.product(extremes(dtype), repeat=2)), dtype)
+    plain = np.array([minimum(a, b) for a, b in pairs])
+    assert plain.dtype == dtype
+    np.testing.assert_array_equal(plain, np.minimum(*pairs.T))
+    out = np.empty_like(plain)
+    compiled_minimum(*columns(pairs), out)
+    np.testing.assert_array_equal(bits(out), bits(plain))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_absolute_takes_the_sign_only(dtype):
+    values = some_values(dtype)
+    plain = np.array([absolute(x) for x in values])
+    assert plain.dtype == dtype
+    assert not np.signbit(plain[~np.isnan(plain)]).any()
+    np.testing.assert_array_equal(plain, np.where(np.signbit(values), -values, values))
+    out = np.empty_like(plain)
+    compiled_absolute(values, out)
+    np.testing.assert_array_equal(bits(out), bits(plain))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_by_sign_chooses_and_computes_nothing(dtype):
+    values = some_values(dtype)
+    rng = np.random.default_rng(5)
+    choices = [rng.permutation(values) for _ in range(3)]
+    rows = [values, *choices]
+    plain = np.array([by_sign(*row) for row in zip(*rows)])
+    assert plain.dtype == dtype
+    least = float(np.finfo(dtype).smallest_subnormal)
+    for x, place in [(-math.inf, 1), (-least, 1), (-0.0, 2), (0.0, 2), (math.nan, 2), (least, 3), (math.inf, 3)]:
+        for column in range(5):
+            row = [dtype(x), *(choice[column] for choice in choices)]
+            assert bits(by_sign(*row)) == bits(row[place])
+    out = np.empty_like(plain)
+    compiled_by_sign(*rows, out)
     np.testing.assert_array_equal(bits(out), bits(plain))
 
 

@@ -28,12 +28,27 @@ OPTIMIZERS = {
     "adam": (optim.Adam, {"lr": 0.01, "weight_decay": 0.01}),
     "adamw": (optim.AdamW, {"lr": 0.01, "maximize": True}),
     "amsgrad": (optim.AdamW, {"lr": 0.01, "amsgrad": True}),
+    "adamax": (optim.Adamax, {"lr": 0.01, "weight_decay": 0.01}),
+    "rprop": (optim.Rprop, {"lr": 0.01, "maximize": True}),
+    "nadam": (optim.NAdam, {"lr": 0.01, "weight_decay": 0.01, "decoupled_weight_decay": True}),
+    "radam": (optim.RAdam, {"lr": 0.01, "betas": (0.5, 0.9), "weight_decay": 0.01}),
+    "asgd": (optim.ASGD, {"lr": 0.1, "lambd": 0.1, "t0": 2, "weight_decay": 0.01}),
+    "adagrad": (optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.01}),
+    "adadelta": (optim.Adadelta, {"weight_decay": 0.01}),
+    "rmsprop": (optim.RMSprop, {"lr": 0.01, "weight_decay": 0.01}),
+    "rmsprop-momentum": (optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "maximize": True}),
+    "rmsprop-centered": (optim.RMSprop, {"lr": 0.01, "centered": True, "weight_decay": 0.01}),
+    "rmsprop-both": (optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "centered": True}),
 }
+# What parameters share rather than have an element each of.
+HOST = ("step", "mu_product", "eta", "mu")
 PRECISIONS = {"float32": (np.float32, None), "float64": (np.float64, None), "wide": (np.float32, "float64")}
 CASES = [pytest.param(name, precision, id=f"{name}-{precision}") for name in OPTIMIZERS for precision in PRECISIONS]
 # One of each kernel and of each precision, for what is compiled anew.
 FEW = [("sgd", "float64"), ("momentum", "wide"), ("nesterov", "float32"), ("adam", "float32"), ("amsgrad", "float32")]
 FEW += [("adamw", "float64"), ("adam", "wide")]
+FEW += [("nadam", "float32"), ("radam", "float64"), ("asgd", "wide")]
+FEW += [("adagrad", "float32"), ("adadelta", "float64"), ("rmsprop-momentum", "wide"), ("rmsprop-centered", "float32")]
 MANY = list(product(OPTIMIZERS, PRECISIONS))
 
 SIZE, STEPS = 2_999, 5
@@ -81,7 +96,7 @@ def in_parts(name, precision, cuts):
     for gradient in gradients:
         optimizer.step(grads=np.split(gradient, cuts))
     parts = [result(optimizer, param) for param in params]
-    return {key: parts[0][key] if key == "step" else b"".join(part[key] for part in parts) for key in parts[0]}
+    return {key: parts[0][key] if key in HOST else b"".join(part[key] for part in parts) for key in parts[0]}
 
 
 @pytest.fixture

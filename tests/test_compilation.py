@@ -25,6 +25,17 @@ OPTIMIZERS = {
     "adam": (optim.Adam, {}),
     "adamw": (optim.AdamW, {}),
     "amsgrad": (optim.Adam, {"amsgrad": True}),
+    "adamax": (optim.Adamax, {}),
+    "rprop": (optim.Rprop, {}),
+    "nadam": (optim.NAdam, {}),
+    "radam": (optim.RAdam, {}),
+    "asgd": (optim.ASGD, {"t0": 0}),
+    "adagrad": (optim.Adagrad, {}),
+    "adadelta": (optim.Adadelta, {}),
+    "rmsprop": (optim.RMSprop, {}),
+    "rmsprop-momentum": (optim.RMSprop, {"momentum": 0.9}),
+    "rmsprop-centered": (optim.RMSprop, {"centered": True}),
+    "rmsprop-both": (optim.RMSprop, {"momentum": 0.9, "centered": True}),
 }
 PRECISIONS = {"float32": (np.float32, None), "float64": (np.float64, None), "wide": (np.float32, "float64")}
 # What a user may write for a number.

@@ -45,6 +45,9 @@ KERNELS = {
     if isinstance(kernel, GpuKernel)
 }
 ON, OFF = 0.3, 0.0
+# What a rule may call. What only chooses among numbers or drops a sign rounds nothing, and is not counted.
+OPERATIONS = ("fma", "sqrt", "absolute", "maximum", "minimum", "by_sign")
+EXACT = ("absolute", "maximum", "minimum", "by_sign")
 
 
 class Traced:
@@ -70,7 +73,7 @@ class Traced:
         return self._count("sub")
 
     def __neg__(self):
-        return Traced(self.trace)  # of a scalar: once per launch, not per element
+        return Traced(self.trace)  # of a scalar once per launch, of an element in the operand: not counted
 
     def __ne__(self, other):
         assert self.name is not None, "an `if` on an element: teach this test what the PTX makes of it"
@@ -86,7 +89,7 @@ class Trace:
 
     def __init__(self, module, rule, options):
         self.options, self.counts = dict(options), Counter()
-        operations = {name: lambda *_, name=name: Traced(self)._count(name) for name in ("fma", "sqrt", "maximum")}
+        operations = {name: lambda *_, name=name: Traced(self)._count(name) for name in OPERATIONS}
         function = FunctionType(rule.__code__, {**vars(module), **operations})
         scalars = module.Scalars(*(Traced(self, name) for name in module.Scalars._fields))
         results = function(*(Traced(self) for _ in range(rule.__code__.co_argcount - 1)), scalars)
@@ -148,7 +151,8 @@ def operations(ptx):
     """Count the instructions that touch floating-point numbers or memory, less those that only move a number."""
     found = re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.:]*)", ptx, re.MULTILINE)
     floating = [name for name in found if re.search(r"\.(f16|bf16|f32|f64)\b", name)]
-    return Counter(name for name in floating if not name.startswith(("mov.", "ld.param.", "neg.", "setp.", "selp.")))
+    exact = ("mov.", "ld.param.", "neg.", "abs.", "setp.", "selp.")
+    return Counter(name for name in floating if not name.startswith(exact))
 
 
 def expected(trace, array, scalar):
@@ -156,7 +160,7 @@ def expected(trace, array, scalar):
     a, s = (kind.replace("float", "f") for kind in (array, scalar))
     counts = Counter({f"ld.global.{a}": trace.loads, f"st.global.{a}": trace.stores})
     names = {"fma": "fma.rn", "mul": "mul", "div": "div.rn", "sqrt": "sqrt.rn", "add": "add", "sub": "sub"}
-    counts.update({f"{names[name]}.{s}": count for name, count in trace.counts.items() if name != "maximum"})
+    counts.update({f"{names[name]}.{s}": count for name, count in trace.counts.items() if name not in EXACT})
     if array != scalar:
         counts.update({"cvt.f64.f32": trace.loads, "cvt.rn.f32.f64": trace.stores})
     return counts

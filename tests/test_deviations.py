@@ -50,6 +50,76 @@ def test_bias_corrections_do_not_cancel():
     assert abs(theirs[0] + 3.0) > 10 * np.spacing(3.0)
 
 
+def test_nadams_product_is_not_float32():
+    exact = -2.5723532687
+    ours, theirs = both("NAdam", [0.0], [[1.0]] * 3, lr=1.0, eps=0.0)
+    assert abs(ours[0] - exact) < abs(theirs[0] - exact)
+    assert 1e-9 < abs(ours[0] - theirs[0]) < 1e-7
+
+
+def test_asgds_eta_is_not_float32():
+    """Two steps with eta 0.1 and 0.1 / 1.05: -0.1, then -0.1 + 0.095238 * (0.5 * 0.1 - 1)."""
+    exact = -0.1 - (0.1 / 1.05) * (1 - 0.5 * 0.1)
+    ours, theirs = both("ASGD", [0.0], [[1.0]] * 2, lr=0.1, lambd=0.5, alpha=1.0)
+    assert abs(ours[0] - exact) <= 2 * np.spacing(0.2)
+    assert abs(theirs[0] - exact) > 1e-10
+
+
+def test_asgds_decay_is_not_folded_into_a_number_near_1():
+    rng = np.random.default_rng(0)
+    theta, grads = rng.standard_normal(64), rng.standard_normal((1000, 64))
+    ours, theirs = both("ASGD", theta, grads, np.float32)
+    exact, _ = both("ASGD", theta.astype(np.float32), grads.astype(np.float32), np.float64)
+    ulps = [np.median(np.abs(got - exact) / np.spacing(np.abs(exact).astype(np.float32))) for got in (ours, theirs)]
+    assert ulps[0] < 16
+    assert ulps[1] > 100
+
+
+def test_asgd_without_a_real_eta_is_refused():
+    ours = optim.Parameter([1.0])
+    optimizer = optim.ASGD([ours], lr=1.0, lambd=-2.0)
+    with pytest.raises(ValueError, match="lambd"):
+        optimizer.step(grads=[np.array([1.0])])
+    assert ours.data[0] == 1.0
+    tensor = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    reference = torch.optim.ASGD([tensor], lr=1.0, lambd=-2.0)
+    tensor.grad = torch.ones(1, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="discards the imaginary part"):
+        reference.step()
+    assert math.isfinite(reference.state[tensor]["eta"].item())
+
+
+def test_radams_rho_does_not_cancel():
+    exact = -5.008165005401331
+    ours, theirs = both("RAdam", [0.0], [[1.0]] * 6, lr=1.0, eps=0.0, betas=(0.9, 0.9999))
+    assert abs(ours[0] - exact) <= 8 * np.spacing(5.0)
+    assert abs(theirs[0] - exact) > 1000 * np.spacing(5.0)
+
+
+def test_radam_with_nothing_to_do_does_nothing():
+    ours, theirs = both("RAdam", [1.0], [[0.0]], eps=0.0, foreach=True)
+    assert ours[0] == 1.0
+    assert math.isnan(theirs[0])
+
+
+def test_rprop_compares_signs_and_not_a_product_that_underflows():
+    ours, theirs = both("Rprop", [1.0], [[1e-25]] * 3, np.float32, lr=0.1)
+    assert 1 - ours[0] == pytest.approx(0.1 + 0.12 + 0.144)
+    assert 1 - theirs[0] == pytest.approx(0.3)
+
+
+def test_rprop_shrinks_by_a_factor_that_float32_cannot_hold():
+    ours, theirs = both("Rprop", [1.0], [[1.0], [-1.0]], np.float32, lr=0.25, etas=(1e-50, 1.2))
+    assert ours[0] == 0.75
+    assert theirs[0] == 1.0
+
+
+def test_rprop_stays_where_nothing_pulls():
+    ours, theirs = both("Rprop", [1.0], [[0.0]], lr=math.inf, step_sizes=(1e-6, math.inf))
+    assert ours[0] == 1.0
+    assert math.isnan(theirs[0])
+
+
 def test_an_infinite_gradient_gives_an_infinite_moment():
     ours, theirs = optim.Parameter([1.0]), torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
     left, right = optim.Adam([ours], betas=(0.5, 0.9)), torch.optim.Adam([theirs], betas=(0.5, 0.9))

@@ -24,6 +24,19 @@ CASES = [
     ("AdamW", {"weight_decay": 0.1}),
     ("AdamW", {"amsgrad": True, "weight_decay": 0.1}),
 ]
+# torch itself takes no learning rate that carries derivatives here.
+BEYOND_TORCH = [
+    ("Adamax", {"weight_decay": 0.1}),
+    ("Adamax", {"betas": (0.5, 0.0), "maximize": True}),
+    ("Rprop", {}),
+    ("Rprop", {"etas": (0.7, 1.4), "maximize": True}),
+    ("Adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.1}),
+    ("Adadelta", {"eps": 0.1, "maximize": True}),
+    ("RMSprop", {}),
+    ("RMSprop", {"momentum": 0.9, "weight_decay": 0.1}),
+    ("RMSprop", {"centered": True}),
+    ("RMSprop", {"centered": True, "momentum": 0.5, "maximize": True}),
+]
 
 
 def gradient(theta):
@@ -46,7 +59,7 @@ def central(function, x, h=1e-5):
     return (8 * (function(x + h) - function(x - h)) - (function(x + 2 * h) - function(x - 2 * h))) / (12 * h)
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), [*CASES, *BEYOND_TORCH])
 def test_derivative_by_lr_is_the_finite_difference(name, options):
     def loss(lr):
         return loss_after(name, options, lr=lr)
@@ -72,7 +85,7 @@ def test_derivatives_by_other_options(name, option, value, options):
     np.testing.assert_allclose(autograd.grad(loss)(value), central(loss, value), **CLOSE["derivative"])
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), [*CASES, *BEYOND_TORCH])
 def test_derivative_by_the_start(name, options):
     derivative = autograd.grad(lambda theta: loss_after(name, options, theta=theta))(START)
     for i, direction in enumerate(np.eye(3)):
@@ -157,7 +170,7 @@ def test_a_plain_optimizer_shares_a_parameter_until_it_is_traced():
 # Plain NumPy
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), [*CASES, *BEYOND_TORCH])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
 @pytest.mark.parametrize("lr", [0.05, np.float64(0.05), np.array([0.05])])
 def test_plain_parameters_get_what_the_for_loop_gives(name, options, dtype, lr):
@@ -223,7 +236,7 @@ def torch_derivatives(optimizer, steps, name, options, **extra):
     return [lr.grad.item(), *theta.grad.tolist()]
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), [*CASES, *BEYOND_TORCH])
 def test_torch_tensors_give_what_autograd_gives(name, options):
     derivatives = torch_derivatives(optim, STEPS, name, options)
     by_lr = autograd.grad(lambda lr: loss_after(name, options, lr=lr))(0.05)

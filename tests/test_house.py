@@ -15,7 +15,7 @@ LONGEST = 400
 # Who may speak to the terminal.
 SPEAKERS = ("refoptim.cli", "refoptim.conformance.report")
 # What a rule may call: each has one rounding, or none, on every device.
-CALLS = {"fma", "sqrt", "maximum"}
+CALLS = {"fma", "sqrt", "maximum", "minimum", "absolute", "by_sign"}
 
 
 def module_of(path):

@@ -58,6 +58,17 @@ def test_comparing_balls_apart_is_not():
         assert (x < truth.balls(np.array([2.0, 1.0]))).tolist() == [True, False]
 
 
+def test_balls_are_chosen_by_their_signs():
+    x, y = truth.balls(np.array([-2.0, 0.0, 3.0])), truth.balls(np.array([5.0, 6.0, 7.0]))
+    xp = x.__array_namespace__()
+    assert [float(value) for value in xp.sign(x)] == [-1, 0, 1]
+    assert [float(value) for value in xp.where(x < 0, y, 0)] == [5, 0, 0]
+    assert [float(value) for value in xp.clip(x, -1, 2.5)] == [-1, 0, 2.5]
+    assert [float(value) for value in xp.minimum(x, 1)] == [-2, 0, 1]
+    with pytest.raises(truth.WideBallError, match="not decided"):
+        xp.sign(x / 3 * 3 + 2)
+
+
 def test_the_maximum_of_overlapping_balls_contains_both():
     with truth.precision():
         x = truth.balls(np.array([1.0])) / 3
@@ -142,8 +153,8 @@ def test_scenarios_are_the_same_every_time():
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_the_bookkeeping_scenario_leaves_some_parameters_without_gradients(name):
-    case = next(case for _, case in ALL if case.optimizer == "AdamW")
-    data = scenario.bookkeeping(case, np.float32)
+    module, case = next((module, case) for module, case in ALL if case.optimizer == "AdamW")
+    data = scenario.bookkeeping(case, module.meaning(case), np.float32)
     counts = [sum(grads[index] is not None for grads in data.grads) for index in range(len(data.starts))]
     assert len(set(counts)) > 1
     run = refoptim_subject(name)(case.optimizer, data)

@@ -9,8 +9,12 @@ import numpy as np
 _FUNCTIONS_OF = {"autograd": "autograd.numpy", "torch": "torch"}
 
 
-def namespace(array: Any) -> Any:
-    """Return the module that has the functions for this kind of array: NumPy's, unless it comes from elsewhere."""
+def namespace(*arrays: Any) -> Any:
+    """Return the module that has the functions for these arrays: NumPy's, unless one comes from elsewhere."""
+    return next((found for found in map(_namespace, arrays) if found is not np), np)
+
+
+def _namespace(array: Any) -> Any:
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
     library = type(array).__module__.partition(".")[0]

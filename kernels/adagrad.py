@@ -1,0 +1,42 @@
+"""Adagrad for one element, and the loops that run it over flat arrays."""
+
+from typing import NamedTuple
+
+from numba import prange
+
+from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
+from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+
+
+class Scalars(NamedTuple):
+    """What one step needs beside the arrays: computed on the host in float64, rounded once to the arithmetic's type."""
+
+    sign: float  # -1 maximizes
+    weight_decay: float  # L2, added to the gradient; 0 is off
+    step_size: float  # lr / (1 + (t - 1) * lr_decay)
+    eps: float
+
+
+def adagrad(theta, g, s, h):
+    """Return the parameter and the sum of squared gradients after one step."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    s = fma(g, g, s)
+    return fma(-h.step_size, g / (sqrt(s) + h.eps), theta), s
+
+
+_adagrad_cpu, _adagrad_gpu = cpu_rule(adagrad), gpu_rule(adagrad)
+
+
+@cpu_kernel
+def adagrad_cpu(theta, g, s, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], s[i] = _adagrad_cpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)
+
+
+@gpu_kernel
+def adagrad_gpu(theta, g, s, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], s[i] = _adagrad_gpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)

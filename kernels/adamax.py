@@ -1,0 +1,46 @@
+"""Adamax for one element, and the loops that run it over flat arrays."""
+
+from typing import NamedTuple
+
+from numba import prange
+
+from refoptim.kernels.arithmetic import absolute, fma, maximum, unpack, widen
+from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+
+
+class Scalars(NamedTuple):
+    """What one step needs beside the arrays: computed on the host in float64, rounded once to the arithmetic's type."""
+
+    sign: float  # -1 maximizes
+    weight_decay: float  # L2, added to the gradient; 0 is off
+    beta1: float
+    one_minus_beta1: float
+    beta2: float
+    eps: float
+    step_size: float  # lr / (1 - beta1**t)
+
+
+def adamax(theta, g, m, u, h):
+    """Return the parameter, the first moment and the infinity norm after one step."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    m = fma(h.beta1, m, h.one_minus_beta1 * g)
+    u = maximum(h.beta2 * u, absolute(g) + h.eps)
+    return fma(-h.step_size, m / u, theta), m, u
+
+
+_adamax_cpu, _adamax_gpu = cpu_rule(adamax), gpu_rule(adamax)
+
+
+@cpu_kernel
+def adamax_cpu(theta, g, m, u, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], m[i], u[i] = _adamax_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h)
+
+
+@gpu_kernel
+def adamax_gpu(theta, g, m, u, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], m[i], u[i] = _adamax_gpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h)

@@ -1,0 +1,46 @@
+"""Averaged stochastic gradient descent for one element, and the loops that run it over flat arrays."""
+
+from typing import NamedTuple
+
+from numba import prange
+
+from refoptim.kernels.arithmetic import fma, unpack, widen
+from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+
+
+class Scalars(NamedTuple):
+    """What one step needs beside the arrays: computed on the host in float64, rounded once to the arithmetic's type."""
+
+    sign: float  # -1 maximizes
+    weight_decay: float  # weight_decay + lambd, added to the gradient; 0 is off
+    eta: float
+    mu: float
+    one_minus_mu: float  # 0 where the average is of the last parameter alone
+
+
+def asgd(theta, g, ax, h):
+    """Return the parameter and its average after one step."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    theta = fma(-h.eta, g, theta)
+    mean = theta
+    if h.one_minus_mu != 0:
+        mean = fma(h.mu, theta - ax, ax)
+    return theta, mean
+
+
+_asgd_cpu, _asgd_gpu = cpu_rule(asgd), gpu_rule(asgd)
+
+
+@cpu_kernel
+def asgd_cpu(theta, g, ax, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], ax[i] = _asgd_cpu(widen(theta[i], h), widen(g[i], h), widen(ax[i], h), h)
+
+
+@gpu_kernel
+def asgd_gpu(theta, g, ax, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], ax[i] = _asgd_gpu(widen(theta[i], h), widen(g[i], h), widen(ax[i], h), h)

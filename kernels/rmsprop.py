@@ -1,0 +1,133 @@
+"""RMSprop for one element, plain, with momentum, centered and both, and the loops that run it over flat arrays."""
+
+from typing import NamedTuple
+
+from numba import prange
+
+from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
+from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+
+
+class Scalars(NamedTuple):
+    """What one step needs beside the arrays: computed on the host in float64, rounded once to the arithmetic's type."""
+
+    sign: float  # -1 maximizes
+    weight_decay: float  # L2, added to the gradient; 0 is off
+    lr: float
+    alpha: float
+    one_minus_alpha: float
+    spread: float  # alpha * (1 - alpha)
+    eps: float
+    momentum: float
+    zero: float
+    one: float
+
+
+def rmsprop(theta, g, v, h):
+    """Return the parameter and the mean square after one step."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    v = fma(h.alpha, v, h.one_minus_alpha * g * g)
+    return fma(-h.lr, g / (sqrt(v) + h.eps), theta), v
+
+
+def momentum(theta, g, v, b, h):
+    """Return the parameter, the mean square and the momentum buffer after one step."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    v = fma(h.alpha, v, h.one_minus_alpha * g * g)
+    b = fma(h.momentum, b, g / (sqrt(v) + h.eps))
+    return fma(-h.lr, b, theta), v, b
+
+
+def centered(theta, g, v, a, h):
+    """Return the parameter, the mean square and the mean after one step.
+
+    The new variance comes from the old one and the distance of the gradient from the old mean. It is the difference of
+    the new mean square and the new mean's square, but that of two rounded numbers would lose what they have in common.
+    """
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    distance = fma(h.one, g, -a)
+    variance = maximum(fma(h.alpha, fma(-a, a, v), h.spread * distance * distance), h.zero)
+    v = fma(h.alpha, v, h.one_minus_alpha * g * g)
+    a = fma(h.alpha, a, h.one_minus_alpha * g)
+    return fma(-h.lr, g / (sqrt(variance) + h.eps), theta), v, a
+
+
+def centered_momentum(theta, g, v, b, a, h):
+    """Return the parameter, the mean square, the momentum buffer and the mean after one step, as ``centered``."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    distance = fma(h.one, g, -a)
+    variance = maximum(fma(h.alpha, fma(-a, a, v), h.spread * distance * distance), h.zero)
+    v = fma(h.alpha, v, h.one_minus_alpha * g * g)
+    a = fma(h.alpha, a, h.one_minus_alpha * g)
+    b = fma(h.momentum, b, g / (sqrt(variance) + h.eps))
+    return fma(-h.lr, b, theta), v, b, a
+
+
+_rmsprop_cpu, _rmsprop_gpu = cpu_rule(rmsprop), gpu_rule(rmsprop)
+_momentum_cpu, _momentum_gpu = cpu_rule(momentum), gpu_rule(momentum)
+_centered_cpu, _centered_gpu = cpu_rule(centered), gpu_rule(centered)
+_centered_momentum_cpu, _centered_momentum_gpu = cpu_rule(centered_momentum), gpu_rule(centered_momentum)
+
+
+@cpu_kernel
+def rmsprop_cpu(theta, g, v, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], v[i] = _rmsprop_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), h)
+
+
+@gpu_kernel
+def rmsprop_gpu(theta, g, v, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], v[i] = _rmsprop_gpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), h)
+
+
+@cpu_kernel
+def momentum_cpu(theta, g, v, b, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], v[i], b[i] = _momentum_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), h)
+
+
+@gpu_kernel
+def momentum_gpu(theta, g, v, b, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], v[i], b[i] = _momentum_gpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), h)
+
+
+@cpu_kernel
+def centered_cpu(theta, g, v, a, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], v[i], a[i] = _centered_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(a[i], h), h)
+
+
+@gpu_kernel
+def centered_gpu(theta, g, v, a, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], v[i], a[i] = _centered_gpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(a[i], h), h)
+
+
+@cpu_kernel
+def centered_momentum_cpu(theta, g, v, b, a, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], v[i], b[i], a[i] = _centered_momentum_cpu(
+            widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), widen(a[i], h), h
+        )
+
+
+@gpu_kernel
+def centered_momentum_gpu(theta, g, v, b, a, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], v[i], b[i], a[i] = _centered_momentum_gpu(
+            widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), widen(a[i], h), h
+        )

@@ -1,0 +1,162 @@
+"""RMSprop."""
+
+from typing import Any, ClassVar, NamedTuple
+
+from .. import kernels
+from ..checks import check_least, check_lr
+from ..formulas import rmsprop as formulas
+from ..implementations import Variant
+from ..optimizer import Optimizer, Params
+from ..scalars import number
+from ..slots import Host
+
+
+class _Options(NamedTuple):
+    lr: float
+    momentum: float
+    alpha: float
+    eps: float
+    weight_decay: float
+    sign: float
+
+
+class RMSprop(Optimizer):
+    r"""Steps along the gradient, divided by the root of the mean squared gradient.
+
+    .. math::
+        g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
+        v_t &= \alpha v_{t-1} + (1 - \alpha) g_t^2 \\
+        \theta_t &= \theta_{t-1} - \gamma \frac{g_t}{\sqrt{v_t} + \epsilon}
+
+    where :math:`v` is the state ``square_avg``. With momentum, state ``momentum_buffer``, it is
+
+    .. math::
+        b_t &= \mu b_{t-1} + \frac{g_t}{\sqrt{v_t} + \epsilon} \\
+        \theta_t &= \theta_{t-1} - \gamma b_t
+
+    and ``centered``, state ``grad_avg``, the variance takes the place of :math:`v_t` in the root:
+
+    .. math::
+        a_t &= \alpha a_{t-1} + (1 - \alpha) g_t \\
+        \sigma_t^2 &= \max(v_t - a_t^2, 0)
+        = \max(\alpha (v_{t-1} - a_{t-1}^2) + \alpha (1 - \alpha) (g_t - a_{t-1})^2, 0)
+
+    The state ``step`` counts the steps in which the parameter had a gradient; nothing depends on it.
+
+    Args:
+        params: parameters, ``(name, parameter)`` pairs, or dicts that define groups.
+        lr: learning rate :math:`\gamma`, at least 0; a number or an array of one element (default: 1e-2).
+        alpha: how much of the old means is kept, :math:`\alpha \geq 0`; a mean is one up to 1 (default: 0.99).
+        eps: :math:`\epsilon`, added to the root, at least 0 (default: 1e-8).
+        weight_decay: :math:`\lambda \geq 0` (default: 0).
+        momentum: :math:`\mu`, at least 0 (default: 0).
+        centered: divide by the root of the variance (default: False).
+        capturable: accepted; it has no meaning on a CPU (default: False).
+        foreach: True evaluates the formula on the flat arrays of a group, False parameter by parameter; None is one
+            kernel for the whole group (default: None).
+        maximize: climb instead of descend (default: False).
+        differentiable: evaluate the formula on whatever arrays the parameters are, so that derivatives flow through
+            the step (default: False).
+        fused: True is one kernel for the whole group, whatever ``foreach`` says, False is none. torch has no such
+            option here: it becomes one of the groups' only if it is given (default: None).
+        arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+
+    Raises:
+        ValueError: an argument is out of its range.
+        RuntimeError: ``fused`` together with ``foreach`` or ``differentiable``.
+        KeyError: at a step, ``momentum`` or ``centered`` was switched on after the first one.
+
+    There is no paper, only a slide. As in torch, :math:`\epsilon` is outside the root and the learning rate outside the
+    momentum buffer; TensorFlow, Keras and optax have both inside. The ``centered`` variant is Graves's, whose
+    :math:`\epsilon` is inside too.
+
+    A variance is not negative, but the difference of a rounded :math:`v` and :math:`a^2` can be: torch then takes the
+    root and gets NaN, under constant gradients for instance. The kernel computes the second form of
+    :math:`\sigma_t^2`, which loses no digits in this step, and the maximum takes care of what rounding did to the
+    state in earlier ones. Where the variance is 0, the step is :math:`\gamma g_t / \epsilon`.
+
+    >>> import numpy as np, refoptim as optim
+    >>> p = optim.Parameter([1.0, -2.0])
+    >>> optimizer = optim.RMSprop([p], lr=0.1, alpha=0.75)
+    >>> optimizer.step(grads=[np.array([40.0, -300.0])])
+    >>> p.data
+    array([ 0.8, -1.8])
+
+    Tieleman and Hinton, "Lecture 6.5 - RMSprop", Neural Networks for Machine Learning, 2012; Graves, "Generating
+    Sequences With Recurrent Neural Networks", 2013, for ``centered``.
+
+    """
+
+    initial_host: ClassVar[dict[str, Any]] = {"step": 0}
+    state_arrays: ClassVar[tuple[str, ...]] = ("square_avg", "momentum_buffer", "grad_avg")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Any = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        *,
+        fused: bool | None = None,
+        arithmetic: str | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "alpha": alpha,
+            "eps": eps,
+            "centered": centered,
+            "weight_decay": weight_decay,
+            "capturable": capturable,
+            "foreach": foreach,
+            "maximize": maximize,
+            "differentiable": differentiable,
+        }
+        if fused is not None:
+            defaults["fused"] = fused
+        self._check(defaults)
+        super().__init__(params, defaults, arithmetic=arithmetic)
+
+    def _check(self, options: dict[str, Any]) -> None:
+        check_lr(options["lr"])
+        check_least("epsilon value", options["eps"])
+        for name in ("momentum", "weight_decay", "alpha"):
+            check_least(f"{name} value", options[name])
+        super()._check(options)
+
+    def _variant(self, group: dict[str, Any]) -> Variant:
+        square_avg, momentum_buffer, grad_avg = self.state_arrays
+        if group["centered"] and group["momentum"] > 0:
+            return Variant(kernels.rmsprop.centered_momentum_cpu, formulas.centered_momentum, self.state_arrays)
+        if group["centered"]:
+            return Variant(kernels.rmsprop.centered_cpu, formulas.centered, (square_avg, grad_avg))
+        if group["momentum"] > 0:
+            return Variant(kernels.rmsprop.momentum_cpu, formulas.momentum, (square_avg, momentum_buffer))
+        return Variant(kernels.rmsprop.rmsprop_cpu, formulas.rmsprop, (square_avg,))
+
+    def _options(self, group: dict[str, Any]) -> _Options:
+        names = ("lr", "momentum", "alpha", "eps", "weight_decay")
+        return _Options(*(number(name, group[name]) for name in names), sign=-1.0 if group["maximize"] else 1.0)
+
+    def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
+        lr, momentum, alpha, eps, weight_decay, sign = options
+        return kernels.rmsprop.Scalars(
+            sign, weight_decay, lr, alpha, 1.0 - alpha, alpha * (1.0 - alpha), eps, momentum, zero=0.0, one=1.0
+        )
+
+    def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
+        symbols = {
+            "gamma": group["lr"],
+            "alpha": group["alpha"],
+            "epsilon": group["eps"],
+            "lambda_": group["weight_decay"],
+            "maximize": group["maximize"],
+        }
+        return symbols | {"mu": group["momentum"]} if group["momentum"] > 0 else symbols
