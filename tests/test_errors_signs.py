@@ -47,10 +47,8 @@ ORDER = [
 # Unknown options, and positions that are names.
 CALLS = [
     ("Adamax", (0.1, (0.9, 0.99), 1e-8, 0.0, None, False), {}, "positional argument"),
-    ("Adamax", (), {"fused": True}, "unexpected keyword argument 'fused'"),
     ("Adamax", (), {"amsgrad": True}, "unexpected keyword argument 'amsgrad'"),
     ("Rprop", (0.1, (0.5, 1.2), (1e-6, 50), False), {}, "positional argument"),
-    ("Rprop", (), {"fused": True}, "unexpected keyword argument 'fused'"),
     ("Rprop", (), {"weight_decay": 0.1}, "unexpected keyword argument 'weight_decay'"),
 ]
 VALID = [
