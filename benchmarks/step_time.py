@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +66,14 @@ ALGORITHMS = {
     "AdamW": Algorithm("AdamW", {}, move_4_3, 4),
     "SGD": Algorithm("SGD", {}, move_2_1, 2),
     "SGD momentum": Algorithm("SGD", {"momentum": 0.9}, move_3_2, 3),
+    "Adadelta": Algorithm("Adadelta", {}, move_4_3, 4),
+    "Adagrad": Algorithm("Adagrad", {}, move_3_2, 3),
+    "Adamax": Algorithm("Adamax", {}, move_4_3, 4),
+    "ASGD": Algorithm("ASGD", {}, move_3_2, 3),
+    "NAdam": Algorithm("NAdam", {}, move_4_3, 4),
+    "RAdam": Algorithm("RAdam", {}, move_4_3, 4),
+    "RMSprop": Algorithm("RMSprop", {}, move_3_2, 3),
+    "Rprop": Algorithm("Rprop", {}, move_4_3, 4),
 }
 
 # What refoptim's default has to reach: ratios to torch's best, and to the mover.
@@ -80,13 +89,22 @@ def refoptim_step(algorithm: Algorithm, values: Array, grads: Array, arithmetic:
     return getattr(optim, algorithm.name)(params, **algorithm.options, arithmetic=arithmetic).step
 
 
-def torch_step(algorithm: Algorithm, values: Array, grads: Array, implementation: dict[str, bool]) -> Call:
-    """Return torch's step for the same."""
+def torch_step(algorithm: Algorithm, values: Array, grads: Array, implementation: dict[str, bool]) -> Call | None:
+    """Return torch's step for the same, or None if it has no such implementation."""
     torch = import_module("torch")
+    kind = getattr(torch.optim, algorithm.name)
+    if implementation["fused"] and not has_fused(kind):
+        return None
+    known = {name: value for name, value in implementation.items() if name != "fused" or has_fused(kind)}
     params = [torch.nn.Parameter(torch.tensor(row)) for row in values]
     for param, grad in zip(params, grads, strict=True):
         param.grad = torch.tensor(grad)
-    return getattr(torch.optim, algorithm.name)(params, **algorithm.options, **implementation).step
+    return kind(params, **algorithm.options, **known).step
+
+
+def has_fused(kind: Any) -> bool:
+    """Return whether torch has a fused kernel for this class on a CPU."""
+    return "fused" in signature(kind.__init__).parameters
 
 
 def mover(algorithm: Algorithm, size: int) -> Call:
@@ -108,7 +126,8 @@ def contenders(algorithm: Algorithm, tensors: int, elements: int, with_mover: bo
     }
     if find_spec("torch"):
         for name, implementation in TORCH.items():
-            calls[name] = torch_step(algorithm, values, grads, implementation)
+            step = torch_step(algorithm, values, grads, implementation)
+            calls |= {} if step is None else {name: step}
     if with_mover:
         calls["mover"] = mover(algorithm, tensors * elements)
     return calls
@@ -117,7 +136,7 @@ def contenders(algorithm: Algorithm, tensors: int, elements: int, with_mover: bo
 def rows_of(algorithm: str, tensors: int, elements: int, samples: Samples) -> list[dict[str, Any]]:
     """Return one row per contender: its time, and its ratio to torch's best and to the mover."""
     case = (algorithm, tensors, elements)
-    best = fastest(samples, list(TORCH))
+    best = fastest(samples, [name for name in TORCH if name in samples])
     rows = []
     for name, seconds in samples.items():
         row: dict[str, Any] = {"algorithm": algorithm, "tensors": tensors, "elements": elements, "contender": name}

@@ -50,6 +50,30 @@ def test_bias_corrections_do_not_cancel():
     assert abs(theirs[0] + 3.0) > 10 * np.spacing(3.0)
 
 
+def test_adagrads_groups_may_start_from_different_sums():
+    sums = []
+    for module, parameter, array in ((optim, optim.Parameter, np.ones), (torch.optim, torch.nn.Parameter, torch.ones)):
+        param = parameter(array(1))
+        optimizer = module.Adagrad([{"params": [param], "initial_accumulator_value": 8.0}])
+        param.grad = array(1)
+        optimizer.step()
+        sums.append(float(optimizer.state[param]["sum"][0]))
+    assert sums == [9.0, 1.0]
+
+
+def test_a_variance_is_not_negative():
+    constants = np.random.default_rng(0).uniform(0.1, 10, 500)
+    ours, theirs = both("RMSprop", np.ones(500), [constants] * 300, np.float32, centered=True, alpha=0.9)
+    assert np.isfinite(ours).all()
+    assert np.isnan(theirs).sum() > 50
+
+
+def test_adagrads_state_appears_with_the_first_step():
+    ours, theirs = optim.Parameter([1.0]), torch.nn.Parameter(torch.ones(1))
+    assert len(optim.Adagrad([ours]).state[ours]) == 0
+    assert len(torch.optim.Adagrad([theirs]).state[theirs]) == 2
+
+
 def test_nadams_product_is_not_float32():
     exact = -2.5723532687
     ours, theirs = both("NAdam", [0.0], [[1.0]] * 3, lr=1.0, eps=0.0)
