@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Time one optimizer step of refoptim and torch, float32.")
     sizes = [(1, 1_000), (100, 1_000), (1, 20_000_000)]
     parser.add_argument("--sizes", type=size, nargs="+", default=sizes, metavar="TENSORSxELEMENTS")
-    parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
+    parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS)[:4])
     parser.add_argument("--rounds", type=int, default=41, help="how often each contender has its turn (default: 41)")
     parser.add_argument("--block", type=float, default=0.01, help="seconds that a turn takes, at least (default: 0.01)")
     parser.add_argument("--mover-from", type=int, default=1_000_000, help="elements from which the mover takes part")

@@ -16,6 +16,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+# The overloads are left to LLVM to inline, which it always does: with Numba's own inlining (inline="always") numba-cuda
+# took a variable that is handed to an overload after another use for undefined, and computed with 0.
+
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
 
@@ -164,41 +167,41 @@ def _unpack(typing_context, kind, scalars):
     return record(kind, scalars), generate
 
 
-@overload(fma, inline="always", target="generic")
+@overload(fma, target="generic")
 def _compile_fma(a, b, c):
     if all(isinstance(argument, types.Float) for argument in (a, b, c)):
         return lambda a, b, c: _fma(a, b, c)
     return None
 
 
-@overload(sqrt, inline="always", target="generic")
+@overload(sqrt, target="generic")
 def _compile_sqrt(x):
     return lambda x: _sqrt(x)
 
 
-@overload(maximum, inline="always", target="generic")
+@overload(maximum, target="generic")
 def _compile_maximum(a, b):
     return (lambda a, b: _maximum(a, b)) if a == b else None
 
 
-@overload(minimum, inline="always", target="generic")
+@overload(minimum, target="generic")
 def _compile_minimum(a, b):
     return (lambda a, b: _minimum(a, b)) if a == b else None
 
 
-@overload(absolute, inline="always", target="generic")
+@overload(absolute, target="generic")
 def _compile_absolute(x):
     return (lambda x: _absolute(x)) if isinstance(x, types.Float) else None
 
 
-@overload(by_sign, inline="always", target="generic")
+@overload(by_sign, target="generic")
 def _compile_by_sign(x, negative, zero, positive):
     if x == negative == zero == positive:
         return lambda x, negative, zero, positive: _by_sign(x, negative, zero, positive)
     return None
 
 
-@overload(widen, inline="always", target="generic")
+@overload(widen, target="generic")
 def _compile_widen(x, scalars):
     return lambda x, scalars: _widen(x, scalars)
 
