@@ -239,6 +239,8 @@ def test_the_kernel_itself_holds_nothing_else(compile_ptx, name, precision, capa
     for operation, count in got.items():
         least, most = (f(version[operation] for version in versions) for f in (min, max))
         assert least * elements <= count <= most * elements, operation
+    # A variable that the compiler took for undefined shows as a 0: no rule computes with one.
+    assert not re.findall(r"^\s*(?:fma|mul|add|sub|div)\S*\s.*\b0[fd][08]0+\b.*", ptx, re.MULTILINE)
     assert ".local" not in ptx
     assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz)\S*", ptx)
     assert not re.findall(r"^\s*call\b.*", ptx, re.MULTILINE)

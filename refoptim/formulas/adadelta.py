@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .decay import coupled
 from .namespace import namespace
 
 
@@ -30,10 +31,7 @@ def adadelta(
     ``weight_decay``.
     """
     sqrt = namespace(theta).sqrt
-    if maximize:
-        g = -g
-    if lambda_ != 0:
-        g = g + lambda_ * theta
+    g = coupled(theta, g, lambda_, maximize)
     v = rho * v + (1 - rho) * g * g
     delta = sqrt(u + epsilon) / sqrt(v + epsilon) * g
     u = rho * u + (1 - rho) * delta * delta

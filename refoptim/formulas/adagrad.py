@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .decay import coupled
 from .namespace import namespace
 
 
@@ -28,9 +29,6 @@ def adagrad(
     ``weight_decay`` and :math:`s_0` is ``initial_accumulator_value``.
     """
     sqrt = namespace(theta).sqrt
-    if maximize:
-        g = -g
-    if lambda_ != 0:
-        g = g + lambda_ * theta
+    g = coupled(theta, g, lambda_, maximize)
     s = s + g * g
     return theta - gamma / (1 + (t - 1) * eta) * (g / (sqrt(s) + epsilon)), s

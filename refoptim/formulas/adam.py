@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .decay import decayed
 from .namespace import namespace
 from .power import one_minus_power
 
@@ -33,7 +34,7 @@ def adam(
     takes :math:`\gamma \lambda \theta_{t-1}` from the parameter.
     """
     sqrt = namespace(theta).sqrt
-    theta, g = _decayed(theta, g, gamma, lambda_, decoupled, maximize)
+    theta, g = decayed(theta, g, gamma, lambda_, decoupled, maximize)
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
     m_hat = m / one_minus_power(beta1, t)
@@ -63,20 +64,10 @@ def amsgrad(
     root: the maximum is taken before the bias is corrected, as torch does since 2.6 and as its code always did.
     """
     xp = namespace(theta)
-    theta, g = _decayed(theta, g, gamma, lambda_, decoupled, maximize)
+    theta, g = decayed(theta, g, gamma, lambda_, decoupled, maximize)
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
     v_max = xp.maximum(v_max, v)
     m_hat = m / one_minus_power(beta1, t)
     v_hat = v_max / one_minus_power(beta2, t)
     return theta - gamma * m_hat / (xp.sqrt(v_hat) + epsilon), m, v, v_max
-
-
-def _decayed(theta: Any, g: Any, gamma: Any, lambda_: Any, decoupled: bool, maximize: bool) -> tuple[Any, Any]:
-    if maximize:
-        g = -g
-    if lambda_ == 0:
-        return theta, g
-    if decoupled:
-        return theta - gamma * lambda_ * theta, g
-    return theta, g + lambda_ * theta

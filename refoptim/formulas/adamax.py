@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .decay import coupled
 from .namespace import namespace
 from .power import one_minus_power
 
@@ -31,10 +32,7 @@ def adamax(
     :math:`\lambda` is ``weight_decay``, which adds :math:`\lambda \theta_{t-1}` to the gradient.
     """
     xp = namespace(theta)
-    if maximize:
-        g = -g
-    if lambda_ != 0:
-        g = g + lambda_ * theta
+    g = coupled(theta, g, lambda_, maximize)
     m = beta1 * m + (1 - beta1) * g
     u = xp.maximum(beta2 * u, xp.abs(g) + epsilon)
     return theta - gamma / one_minus_power(beta1, t) * m / u, m, u

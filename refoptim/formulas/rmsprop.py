@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .decay import coupled
 from .namespace import namespace
 
 
@@ -18,7 +19,7 @@ def rmsprop(
     where :math:`\gamma` is ``lr``, :math:`\alpha` is ``alpha``, :math:`\epsilon` is ``eps`` and :math:`\lambda` is
     ``weight_decay``.
     """
-    g = _decayed(theta, g, lambda_, maximize)
+    g = coupled(theta, g, lambda_, maximize)
     v = alpha * v + (1 - alpha) * g * g
     return theta - gamma * (g / (namespace(theta).sqrt(v) + epsilon)), v
 
@@ -46,7 +47,7 @@ def momentum(
 
     where :math:`\mu` is ``momentum``.
     """
-    g = _decayed(theta, g, lambda_, maximize)
+    g = coupled(theta, g, lambda_, maximize)
     v = alpha * v + (1 - alpha) * g * g
     b = mu * b + g / (namespace(theta).sqrt(v) + epsilon)
     return theta - gamma * b, v, b
@@ -65,7 +66,7 @@ def centered(
 
     A variance is not negative. The maximum says so where :math:`v` and :math:`a` are rounded.
     """
-    g = _decayed(theta, g, lambda_, maximize)
+    g = coupled(theta, g, lambda_, maximize)
     v = alpha * v + (1 - alpha) * g * g
     a = alpha * a + (1 - alpha) * g
     return theta - gamma * (g / (_deviation(v, a) + epsilon)), v, a
@@ -89,7 +90,7 @@ def centered_momentum(
 
     As :func:`momentum`, with the root of :func:`centered`.
     """
-    g = _decayed(theta, g, lambda_, maximize)
+    g = coupled(theta, g, lambda_, maximize)
     v = alpha * v + (1 - alpha) * g * g
     a = alpha * a + (1 - alpha) * g
     b = mu * b + g / (_deviation(v, a) + epsilon)
@@ -100,9 +101,3 @@ def _deviation(v: Any, a: Any) -> Any:
     """Return the root of the variance."""
     xp, square = namespace(v), a * a
     return xp.sqrt(xp.maximum(v - square, 0 * square))
-
-
-def _decayed(theta: Any, g: Any, lambda_: Any, maximize: bool) -> Any:
-    if maximize:
-        g = -g
-    return g if lambda_ == 0 else g + lambda_ * theta

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from .decay import coupled
+
 
 def sgd(theta: Any, g: Any, *, gamma: Any, lambda_: Any, maximize: bool = False) -> tuple[Any]:
     r"""Return the parameter after one step.
@@ -11,7 +13,7 @@ def sgd(theta: Any, g: Any, *, gamma: Any, lambda_: Any, maximize: bool = False)
 
     where :math:`\gamma` is ``lr`` and :math:`\lambda` is ``weight_decay``.
     """
-    return (theta - gamma * _decayed(theta, g, lambda_, maximize),)
+    return (theta - gamma * coupled(theta, g, lambda_, maximize),)
 
 
 def momentum(
@@ -38,13 +40,7 @@ def momentum(
     where :math:`\gamma` is ``lr``, :math:`\mu` is ``momentum``, :math:`\tau` is ``dampening`` and :math:`\lambda` is
     ``weight_decay``. The learning rate stays outside the buffer, as in torch; Sutskever et al. and Keras put it inside.
     """
-    g = _decayed(theta, g, lambda_, maximize)
+    g = coupled(theta, g, lambda_, maximize)
     b = 1 * g if first else mu * b + (1 - tau) * g
     direction = g + mu * b if nesterov else b
     return theta - gamma * direction, b
-
-
-def _decayed(theta: Any, g: Any, lambda_: Any, maximize: bool) -> Any:
-    if maximize:
-        g = -g
-    return g if lambda_ == 0 else g + lambda_ * theta
