@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,16 @@ IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
     "for-loop": {"foreach": False, "fused": False},
     "float64": {"arithmetic": "float64"},
 }
+
+
+def places(shape: tuple[int, ...]) -> Array:
+    """Return where the elements of an array are, as the indices of a sparse gradient."""
+    return np.indices(shape).reshape(len(shape), prod(shape))
+
+
+def as_sparse(grad: Array) -> refoptim.SparseGrad:
+    """Return a gradient as a sparse one that names every element."""
+    return refoptim.SparseGrad(places(grad.shape), grad.ravel(), grad.shape)
 
 
 class Run(Protocol):
@@ -61,8 +72,9 @@ class RefoptimRun:
         """Take one step."""
         for group, lr in zip(self._optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
+        only_sparse = isinstance(self._optimizer, refoptim.SparseAdam)
         for param, grad in zip(self._params, grads, strict=True):
-            param.grad = grad
+            param.grad = as_sparse(grad) if only_sparse and grad is not None else grad
         self._optimizer.step()
 
     def theta(self, index: int) -> Array:
@@ -98,15 +110,25 @@ class TorchRun:
             if start.taken:
                 state = {name: torch.tensor(array) for name, array in start.state.items()}
                 host = start.host | ({} if optimizer == "SGD" else {"step": float(start.taken)})
-                self._optimizer.state[param] = {name: torch.tensor(value) for name, value in host.items()} | state
+                numbers = {name: torch.tensor(value) for name, value in host.items()}
+                if optimizer == "SparseAdam":
+                    numbers["step"] = start.taken
+                self._optimizer.state[param] = numbers | state
 
     def step(self, grads: list[Array | None], lrs: list[float]) -> None:
         """Take one step."""
         for group, lr in zip(self._optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
-        for param, grad in zip(self._params, grads, strict=True):
-            param.grad = None if grad is None else self._torch.tensor(grad)
-        self._optimizer.step()
+        only_sparse = isinstance(self._optimizer, self._torch.optim.SparseAdam)
+        with self._torch.sparse.check_sparse_tensor_invariants():  # it warns unless asked
+            for param, grad in zip(self._params, grads, strict=True):
+                tensor = None if grad is None else self._torch.tensor(grad)
+                param.grad = tensor if tensor is None or not only_sparse else self._as_sparse(tensor)
+            self._optimizer.step()
+
+    def _as_sparse(self, tensor: Any) -> Any:
+        everywhere = self._torch.tensor(places(tuple(tensor.shape)))
+        return self._torch.sparse_coo_tensor(everywhere, tensor.flatten(), tensor.shape)
 
     def theta(self, index: int) -> Array:
         """Return a parameter's values."""

@@ -131,7 +131,7 @@ def plan(pattern: str = "") -> list[tuple[Any, Case, Any]]:
             alike = [case for case in module.CASES if case.optimizer == optimizer]
             for case in alike:
                 dtypes: list[Any] = [np.float32, np.float64]
-                if case in (alike[0], alike[-1]):
+                if case in (alike[0], alike[-1]) and not getattr(module, "REAL_ONLY", False):
                     dtypes += [np.complex64, np.complex128]
                 found += [(module, case, dtype) for dtype in dtypes]
     return [entry for entry in found if pattern.lower() in f"{entry[1]} {np.dtype(entry[2]).name}".lower()]

@@ -12,7 +12,9 @@ from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSprop as RMSprop
 from .optimizers.rprop import Rprop as Rprop
 from .optimizers.sgd import SGD as SGD
+from .optimizers.sparse_adam import SparseAdam as SparseAdam
 from .parameter import Parameter as Parameter
+from .sparse import SparseGrad as SparseGrad
 from .swap import swap_in_optimizer_params_and_state as swap_in_optimizer_params_and_state
 
 __version__ = "0.1.0"

@@ -112,9 +112,11 @@ def _checked_entry(
         raise TypeError(f"loaded state of parameter {number!r} must be a dict, but is of type {type(entry).__name__!r}")
     known = {*algorithm.initial_host, *algorithm.state_arrays}
     present = {name: value for name, value in entry.items() if value is not None}
+    shapes = algorithm._state_shapes(param.shape)
     if known & present.keys():
         variant = algorithm._variant(group)
         needed = {*algorithm.initial_host, *variant.state} if variant.counts else set()
+        needed -= {name for name, shape in shapes.items() if shape is None}
         for name in sorted(needed - present.keys()):
             raise KeyError(f"{name}: missing from the loaded state of parameter {number!r}, which has {list(present)}")
     checked: dict[Any, Any] = {}
@@ -123,7 +125,8 @@ def _checked_entry(
             checked[name] = checked_number(name, value, algorithm.initial_host[name])
         elif name in algorithm.state_arrays and not (group.get("differentiable") and is_foreign(value)):
             dtype = np.dtype(dtype_name(param.dtype))
-            checked[name] = checked_array(f"{name} of parameter {number!r}", value, param.shape, dtype)
+            shape = shapes.get(name, param.shape)
+            checked[name] = checked_array(f"{name} of parameter {number!r}", value, shape, dtype)
         else:
             checked[name] = value
     return copied(checked)

@@ -23,6 +23,11 @@ class Variant(NamedTuple):
     formula: Callable[..., tuple[Any, ...]]  # the same with symbols; returns the new parameters and state
     state: tuple[str, ...] = ()  # the names of the state arrays, in the order both take them
     counts: bool = True  # whether there is host state, such as a step count; parameters without are all alike
+    shaped: bool = False  # whether kernel and formula take one parameter at a time, in its shape, instead of flat runs
+    dense: bool = True  # whether gradients may be arrays
+    # Whether gradients may be sparse: "" no, "rows" for steps of their rows alone, "history" for steps of all rows that
+    # have state.
+    sparse: str = ""
 
 
 class Algorithm(Protocol):
@@ -38,6 +43,7 @@ class Algorithm(Protocol):
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]: ...
     def _advance(self, group: dict[str, Any], host: Host) -> dict[str, Any]: ...
     def _initial_values(self, group: dict[str, Any]) -> dict[str, float]: ...
+    def _state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...] | None]: ...
 
 
 class Settings(NamedTuple):
@@ -60,15 +66,25 @@ def settings_of(algorithm: Algorithm, group: dict[str, Any]) -> Settings:
     variant, options = algorithm._variant(group), algorithm._options(group)
     initial = algorithm._initial_values(group)
     wide = None if algorithm.arithmetic is None else np.dtype(algorithm.arithmetic)
-    return Settings(algorithm, group, variant, options, initial, wide, _choose(group))
+    return Settings(algorithm, group, variant, options, initial, wide, _choose(group, variant))
 
 
 def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Launch the kernel once for the run."""
-    algorithm, variant = settings.algorithm, settings.variant
-    numbers = algorithm._scalars(settings.options, slots.host_of(run.first))
-    scalars = packed(numbers, slots.real if settings.wide is None else settings.wide)
-    return [(variant.kernel, (*slots.arrays_of(run, variant.state), scalars))]
+    scalars = _packed(settings, slots, run.first)
+    return [(settings.variant.kernel, (*slots.arrays_of(run, settings.variant.state), scalars))]
+
+
+def _fused_each(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
+    """Launch the kernel for one parameter after the other, in its shape."""
+    scalars, kernel = _packed(settings, slots, run.first), settings.variant.kernel
+    shaped = slots.shaped_arrays(run, settings.variant.state)
+    return [(kernel, (*arrays, scalars)) for arrays in shaped if arrays[0].size]
+
+
+def _packed(settings: Settings, slots: Slots, place: int) -> Array:
+    numbers = settings.algorithm._scalars(settings.options, slots.host_of(place))
+    return packed(numbers, slots.real if settings.wide is None else settings.wide)
 
 
 def _foreach(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
@@ -84,12 +100,38 @@ def _for_loop(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     return [(_evaluate, (settings, symbols, arrays)) for arrays in singles]
 
 
-def _choose(group: dict[str, Any]) -> Implementation:
+def _for_each_shape(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
+    """Evaluate the formula for one parameter after the other, in its shape."""
+    symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
+    shaped = slots.shaped_arrays(run, settings.variant.state)
+    return [(_evaluate, (settings, symbols, arrays)) for arrays in shaped if arrays[0].size]
+
+
+def _is_fused(group: dict[str, Any]) -> bool:
+    use_fused = group.get("fused")
+    return bool(use_fused) or (use_fused is None and group.get("foreach") is None)
+
+
+def _choose(group: dict[str, Any], variant: Variant) -> Implementation:
     """Return the implementation that a group asks for: fused, unless an option says otherwise, as in torch."""
-    use_fused, use_foreach = group.get("fused"), group.get("foreach")
-    if use_fused or (use_fused is None and use_foreach is None):
+    if variant.shaped:
+        return _fused_each if _is_fused(group) else _for_each_shape
+    if _is_fused(group):
         return _fused
-    return _foreach if use_foreach else _for_loop
+    return _foreach if group.get("foreach") else _for_loop
+
+
+def evaluation(settings: Settings, slots: Slots, place: int) -> tuple[Callable[..., None], Any]:
+    """Return what computes a step of any flat arrays, and what it takes behind them: scalars, or settings."""
+    if _is_fused(settings.group):
+        return settings.variant.kernel, _packed(settings, slots, place)
+    symbols = _symbols(settings.algorithm, settings.group, slots.host_of(place))
+    return _evaluate_flat, (settings, symbols)
+
+
+def _evaluate_flat(*arguments: Any) -> None:
+    *arrays, (settings, symbols) = arguments
+    _evaluate(settings, symbols, tuple(arrays))
 
 
 def _evaluate(settings: Settings, symbols: dict[str, Any], arrays: tuple[Array, ...]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .implementations import Algorithm, Launch, Settings, differentiate, settings_of
 from .parameter import Parameter
+from .rows import plan_rows
 from .slots import Slots
 from .state import Entry
 
@@ -31,7 +32,8 @@ class Layout:
             return
         for dtype in dict.fromkeys(param.dtype for param in unique):
             alike = [param for param in unique if param.dtype == dtype]
-            self.slots.append(Slots(alike, algorithm.initial_host, algorithm.state_arrays))
+            names, shapes_of = algorithm.state_arrays, algorithm._state_shapes
+            self.slots.append(Slots(alike, algorithm.initial_host, names, shapes_of))
 
     def fits(self, group: dict[str, Any]) -> bool:
         """Return whether this is still the layout of the group, which a user may have edited."""
@@ -65,15 +67,27 @@ class Layout:
         variant = settings.variant
         for slots in self.slots:
             runs = slots.runs(variant.counts)
+            if runs and not variant.dense:
+                name = type(algorithm).__name__
+                raise RuntimeError(f"{name} does not support dense gradients, please consider Adam instead")
             if runs and variant.state:
                 slots.prepare(variant.state, settings.initial)
             for run in runs:
                 if run.theta.size:
                     launches += settings.implementation(settings, slots, run)
-                if variant.counts:
-                    counted = algorithm._advance(self.group, slots.host_of(run.first))
-                    launches.append((slots.set_host, (run.first, run.stop, counted)))
+                if slots.touched:
+                    launches.append((slots.forget_rows, (run.first, run.stop)))
+                launches += self._count(algorithm, settings, slots, run.first, run.stop)
+            if not runs or runs[0].span is not None:  # not all have a gradient in the flat one
+                for place in slots.sparse_places():
+                    launches.append(plan_rows(settings, slots, place))
+                    launches += self._count(algorithm, settings, slots, place, place + 1)
         return launches
+
+    def _count(self, algorithm: Algorithm, settings: Settings, slots: Slots, first: int, stop: int) -> list[Launch]:
+        if not settings.variant.counts:
+            return []
+        return [(slots.set_host, (first, stop, algorithm._advance(self.group, slots.host_of(first))))]
 
     def _settings_of(self, algorithm: Algorithm) -> Settings:
         """Return the settings, made anew if an option is not the object that it was."""
@@ -87,6 +101,8 @@ class Layout:
 
     def _plan_loose(self, algorithm: Algorithm) -> Iterator[Launch]:
         for param, entry in self.loose.items():
+            if param.has_sparse_grad:
+                raise RuntimeError("differentiable=True does not support sparse gradients: write grad.to_dense()")
             if param.grad is not None:
                 # Another optimizer may have moved it into a buffer meanwhile.
                 param.release()

@@ -228,6 +228,10 @@ class Optimizer(HookRegistry):
         """Return the state arrays that do not start with zeros."""
         return {}
 
+    def _state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...] | None]:
+        """Return the state arrays that have another shape than a parameter of this shape; None is that it has none."""
+        return {}
+
     def _advance(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         """Return a parameter's host state after a step, given what it was before: one more step, as a rule."""
         host = self.initial_host if host is None else host

@@ -9,6 +9,7 @@ import numpy as np
 from .buffers import REAL_TYPE, Array, FlatBuffer
 from .errors import GradientShapeError, GradientTypeError
 from .formulas.namespace import namespace
+from .sparse import SparseGrad, is_scipy
 
 _ACCEPTED = ", ".join(dtype.name for dtype in REAL_TYPE)
 
@@ -38,16 +39,18 @@ class Parameter:
 
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_has_grad", "buffer", "name", "offset")
+    __slots__ = ("__weakref__", "_data", "_grad", "_sparse", "buffer", "has_flat_grad", "name", "offset")
 
     buffer: FlatBuffer | None
+    has_flat_grad: bool  # whether the array that belongs to the parameter holds its gradient
     _data: Any
     _grad: Any
+    _sparse: SparseGrad | None
 
     def __init__(self, array: Any, name: str | None = None) -> None:
         self.name = name
         self.offset = 0
-        self._has_grad = False
+        self.has_flat_grad, self._sparse = False, None
         if carries_derivatives(array):
             self.buffer, self._data, self._grad = None, array, None
             return
@@ -61,7 +64,7 @@ class Parameter:
 
     def _hold(self, values: Array) -> None:
         """Copy the values into a buffer of their own, without a gradient."""
-        self.offset, self._has_grad = 0, False
+        self.offset, self.has_flat_grad, self._sparse = 0, False, None
         self.buffer = FlatBuffer(values.dtype, values.size)
         self.buffer.missing = 1
         self._data, self._grad = self.buffer.views(0, values.shape)
@@ -84,13 +87,22 @@ class Parameter:
 
     @property
     def grad(self) -> Any:
-        """The gradient, as an array that shares the parameter's flat gradient, or None. Assigning copies into it."""
-        return self._grad if self._has_grad else None
+        """The gradient, as an array that shares the parameter's flat gradient, or None. Assigning copies into it.
+
+        A :class:`SparseGrad` is kept beside it and returned; a sparse matrix of SciPy's becomes one.
+        """
+        return self._grad if self.has_flat_grad else self._sparse
 
     @grad.setter
     def grad(self, gradient: Any) -> None:
         if gradient is None:
             self._mark(False)
+            self._sparse = None
+            return
+        if isinstance(gradient, SparseGrad) or is_scipy(gradient):
+            sparse = self._checked_sparse(gradient)
+            self._mark(False)
+            self._sparse = sparse
             return
         if gradient is not self._grad:
             checked = self._checked(gradient, "gradient")
@@ -99,10 +111,19 @@ class Parameter:
             else:
                 self._grad[...] = checked
         self._mark(True)
+        self._sparse = None
+
+    @property
+    def has_sparse_grad(self) -> bool:
+        """Whether the gradient is a :class:`SparseGrad`."""
+        return self._sparse is not None
 
     def check_grad(self, gradient: Any) -> None:
         """Raise if the gradient cannot be this parameter's. Nothing is changed."""
-        self._checked(gradient, "gradient")
+        if isinstance(gradient, SparseGrad) or is_scipy(gradient):
+            self._checked_sparse(gradient)
+        else:
+            self._checked(gradient, "gradient")
 
     def check_plain(self) -> None:
         """Raise if the values or the gradient carry another library's derivatives, so that no buffer can hold them."""
@@ -114,8 +135,10 @@ class Parameter:
                 )
 
     def zero_grad(self) -> None:
-        """Set the gradient, if there is one, to zero in place."""
-        if not self._has_grad:
+        """Set the gradient, if there is one, to zero in place. A sparse one then has no rows."""
+        if self._sparse is not None:
+            self._sparse = SparseGrad(self._sparse.indices[:, :0], self._sparse.values[:0], self.shape)
+        if not self.has_flat_grad:
             return
         if self.is_foreign or carries_derivatives(self._grad):
             self._grad = namespace(self._grad).zeros_like(self._grad)
@@ -160,7 +183,8 @@ class Parameter:
 
     def __repr__(self) -> str:
         def text(values: Any) -> str:
-            return np.array2string(np.asarray(values), separator=", ", threshold=20) if self.buffer else repr(values)
+            plain = self.buffer is not None and not isinstance(values, SparseGrad)
+            return np.array2string(np.asarray(values), separator=", ", threshold=20) if plain else repr(values)
 
         name = "" if self.name is None else f", name={self.name!r}"
         dtype = "" if self.dtype == np.float64 or self.buffer is None else f", dtype={self.dtype}"
@@ -180,7 +204,7 @@ class Parameter:
         self.name = state["name"]
         if state["loose"]:
             self.offset, self.buffer, self._data, self._grad = 0, None, state["data"], state["grad"]
-            self._has_grad = self._grad is not None
+            self.has_flat_grad, self._sparse = self._grad is not None, None
         else:
             self._hold(state["data"])
             self.grad = state["grad"]
@@ -192,7 +216,7 @@ class Parameter:
         if self._grad is not None:
             grad[...] = self._grad
         self._leave()
-        buffer.missing += not self._has_grad
+        buffer.missing += not self.has_flat_grad
         self.buffer, self.offset, self._data, self._grad = buffer, offset, data, grad
 
     def release(self) -> None:
@@ -206,7 +230,7 @@ class Parameter:
         if self.buffer is None:
             return
         self.buffer.moves += 1
-        self.buffer.missing -= not self._has_grad
+        self.buffer.missing -= not self.has_flat_grad
         self._data.flags.writeable = False
         self._grad.flags.writeable = False
 
@@ -216,8 +240,17 @@ class Parameter:
 
     def _mark(self, has_grad: bool) -> None:
         if self.buffer is not None:
-            self.buffer.missing += self._has_grad - has_grad
-        self._has_grad = has_grad
+            self.buffer.missing += self.has_flat_grad - has_grad
+        self.has_flat_grad = has_grad
+
+    def _checked_sparse(self, gradient: Any) -> SparseGrad:
+        if self.buffer is None:
+            raise GradientTypeError(
+                f"{self._label} belongs to an optimizer with differentiable=True, which takes no sparse gradient"
+            )
+        sparse = gradient if isinstance(gradient, SparseGrad) else SparseGrad.from_scipy(gradient)
+        sparse.check(self._label, self.shape, self.dtype)
+        return sparse
 
     def _checked(self, values: Any, what: str) -> Any:
         keep = self.buffer is None and (

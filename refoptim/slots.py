@@ -1,7 +1,8 @@
 """The state that is kept for the parameters of one group and one dtype, and the runs of them that can step at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,13 @@ class Slots:
     gradient, ``hosts`` has an entry for each.
     """
 
-    def __init__(self, params: list[Parameter], initial_host: dict[str, Any], array_names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        params: list[Parameter],
+        initial_host: dict[str, Any],
+        array_names: tuple[str, ...],
+        shapes_of: Callable[[tuple[int, ...]], Mapping[str, tuple[int, ...] | None]] = lambda _: {},
+    ) -> None:
         gather(params)
         self.params = params
         self.places = {param: place for place, param in enumerate(params)}
@@ -42,7 +49,16 @@ class Slots:
         self.dtype = buffer.dtype
         self.real = REAL_TYPE[buffer.dtype]
         width = buffer.dtype.itemsize // self.real.itemsize
-        self.offsets = np.cumsum([0] + [width * param.size for param in params]).tolist()
+        self.offsets: list[int] = np.cumsum([0] + [width * param.size for param in params]).tolist()
+        # State arrays of another shape than their parameter's, by name: None is that a parameter has none.
+        self.shapes: dict[str, list[tuple[int, ...] | None]] = {}
+        self.sections: dict[str, list[int]] = {}
+        own = [shapes_of(param.shape) for param in params]
+        for name in dict.fromkeys(name for shapes in own for name in shapes):
+            shapes = [some.get(name, param.shape) for some, param in zip(own, params, strict=True)]
+            self.shapes[name] = shapes
+            sizes = [0 if shape is None else width * prod(shape) for shape in shapes]
+            self.sections[name] = np.cumsum([0, *sizes]).tolist()
         self.arrays: dict[str, Array] = {}
         self.extras: dict[int, dict[Any, Any]] = {}
         self.host: Host = None
@@ -50,6 +66,8 @@ class Slots:
         self._whole: list[Run] | None = None
         self._taken: tuple[Run, tuple[str, ...], tuple[Array, ...]] | None = None
         self._home: tuple[Any, int] = (None, 0)
+        # The rows that have state, by parameter, where sparse gradients have made it; forgotten when others have.
+        self.touched: dict[int, Array] = {}
 
     def runs(self, stateful: bool) -> list[Run]:
         """Return what has a gradient, cut where neighbours differ in host state or do not touch in memory."""
@@ -80,7 +98,7 @@ class Slots:
             if first is not None and not self._continues(place, stateful):
                 yield self._run(first, place)
                 first = None
-            if first is None and param.grad is not None:
+            if first is None and param.has_flat_grad:
                 first = place
         if first is not None:
             yield self._run(first, len(self.params))
@@ -88,7 +106,7 @@ class Slots:
     def _continues(self, place: int, stateful: bool) -> bool:
         left, right = self.params[place - 1], self.params[place]
         agree = not stateful or self.host_of(place - 1) == self.host_of(place)
-        return right.grad is not None and agree and is_neighbour(left, right)
+        return right.has_flat_grad and agree and is_neighbour(left, right)
 
     def _run(self, first: int, stop: int) -> Run:
         span = slice(self.offsets[first], self.offsets[stop])
@@ -112,7 +130,28 @@ class Slots:
     def each(self, run: Run) -> Iterator[Run]:
         """Cut a run into its parameters."""
         for place in range(run.first, run.stop):
-            yield self._run(place, place + 1)
+            yield self.run_of(place)
+
+    def run_of(self, place: int) -> Run:
+        """Return a parameter as a run of its own."""
+        return self._run(place, place + 1)
+
+    def sparse_places(self) -> list[int]:
+        """Return the parameters whose gradient is sparse."""
+        return [place for place, param in enumerate(self.params) if param.has_sparse_grad]
+
+    def forget_rows(self, first: int, stop: int) -> None:
+        """Take note that the state of these parameters was written everywhere."""
+        for place in range(first, stop):
+            self.touched.pop(place, None)
+
+    def shaped_arrays(self, run: Run, names: tuple[str, ...]) -> Iterator[tuple[Array, ...]]:
+        """Yield each parameter of a run: values, gradient and state arrays, in their shapes. What it lacks is empty."""
+        nothing = np.empty(0, self.real)
+        for place in range(run.first, run.stop):
+            param = self.params[place]
+            state = (nothing if self.shape_of(name, place) is None else self.view(name, place) for name in names)
+            yield (param.data, param.grad, *state)
 
     def prepare(self, names: tuple[str, ...], fill: Mapping[str, float]) -> None:
         """Make sure that these state arrays exist. It shows nowhere until a parameter has state."""
@@ -123,7 +162,7 @@ class Slots:
                         f"{name}: the option that needs this state was switched on after the first step; "
                         f"the state has {', '.join(self.arrays)}"
                     )
-                self.arrays[name] = aligned_zeros(self.offsets[-1], self.real)
+                self.arrays[name] = aligned_zeros(self._offsets_of(name)[-1], self.real)
         if fill and any(fill.values()):
             self._fill(names, fill)
 
@@ -133,8 +172,9 @@ class Slots:
             return
         places = [None] if self.hosts is None else [place for place, host in enumerate(self.hosts) if host is None]
         for name in names:
+            offsets = self._offsets_of(name)
             for place in places:
-                span = slice(None) if place is None else slice(self.offsets[place], self.offsets[place + 1])
+                span = slice(None) if place is None else slice(offsets[place], offsets[place + 1])
                 self.arrays[name][span] = values.get(name, 0.0)
 
     def host_of(self, place: int) -> Host:
@@ -155,14 +195,23 @@ class Slots:
 
     def view(self, name: str, place: int) -> Array:
         """Return a parameter's part of a state array, in its own dtype and shape."""
-        flat = self.arrays[name][self.offsets[place] : self.offsets[place + 1]]
-        return flat.view(self.dtype).reshape(self.params[place].shape)
+        offsets, shape = self._offsets_of(name), self.shape_of(name, place)
+        assert shape is not None
+        return self.arrays[name][offsets[place] : offsets[place + 1]].view(self.dtype).reshape(shape)
+
+    def shape_of(self, name: str, place: int) -> tuple[int, ...] | None:
+        """Return the shape of a parameter's part of a state array, or None if it has none."""
+        return self.shapes[name][place] if name in self.shapes else self.params[place].shape
+
+    def _offsets_of(self, name: str) -> list[int]:
+        return self.sections.get(name, self.offsets)
 
     def write(self, name: str, place: int, values: Any) -> None:
         """Copy values into a parameter's part of a state array."""
         if name not in self.arrays:
-            self.arrays[name] = aligned_zeros(self.offsets[-1], self.real)
+            self.arrays[name] = aligned_zeros(self._offsets_of(name)[-1], self.real)
         self.view(name, place)[...] = values
+        self.touched.pop(place, None)
         self._begin(place)
 
     def _begin(self, place: int) -> None:

@@ -29,7 +29,9 @@ class Entry(MutableMapping[Any, Any]):
         if host is not None:
             if name in host:
                 return host[name]
-            if name in self._slots.arrays:
+            if name in self._slots.arrays and self._slots.shape_of(name, self._place) is not None:
+                # Whoever has the array may write into it anywhere.
+                self._slots.touched.pop(self._place, None)
                 return self._slots.view(name, self._place)
         return self._extra()[name]
 
@@ -39,8 +41,7 @@ class Entry(MutableMapping[Any, Any]):
             number = checked_number(name, value, slots.initial_host[name])
             slots.set_host(place, place + 1, {**(slots.host_of(place) or slots.initial_host), name: number})
         elif name in slots.array_names:
-            param = slots.params[place]
-            slots.write(name, place, checked_array(name, value, param.shape, slots.dtype))
+            slots.write(name, place, checked_array(name, value, slots.shape_of(name, place), slots.dtype))
         else:
             slots.extras.setdefault(place, {})[name] = value
 
@@ -53,7 +54,7 @@ class Entry(MutableMapping[Any, Any]):
         host = self._slots.host_of(self._place)
         if host is not None:
             yield from host
-            yield from self._slots.arrays
+            yield from (name for name in self._slots.arrays if self._slots.shape_of(name, self._place) is not None)
         yield from self._extra()
 
     def __len__(self) -> int:
@@ -63,8 +64,10 @@ class Entry(MutableMapping[Any, Any]):
         """Forget the state: the parameter's next step is its first."""
         self._slots.set_host(self._place, self._place + 1, None)
         self._slots.extras.pop(self._place, None)
+        self._slots.touched.pop(self._place, None)
         for name in self._slots.arrays:
-            self._slots.view(name, self._place)[...] = 0
+            if self._slots.shape_of(name, self._place) is not None:
+                self._slots.view(name, self._place)[...] = 0
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -122,13 +125,15 @@ def is_foreign(value: Any) -> bool:
     return library(value) in ("torch", "autograd", "jax")
 
 
-def checked_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def checked_array(name: str, value: Any, shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> Array:
     """Return a state value as an array of this dtype, and raise if it cannot be this parameter's."""
+    if shape is None:
+        raise ValueError(f"state {name!r} is not kept for a parameter of this shape")
     array = unmasked(value, f"state {name!r}")
     if array.dtype.kind not in ("fc" if dtype.kind == "c" else "f"):
         raise TypeError(f"state {name!r} has dtype {array.dtype}, but must be of {dtype}")
     if array.shape != shape:
-        raise ValueError(f"state {name!r} has shape {array.shape}, but its parameter has shape {shape}")
+        raise ValueError(f"state {name!r} has shape {array.shape}, but must have shape {shape}")
     return array.astype(dtype, copy=False)
 
 

@@ -19,7 +19,16 @@ import pytest
 
 import refoptim as optim
 from refoptim import kernels
+from refoptim.conformance.adapters import as_sparse
 from refoptim.kernels import jit
+
+
+class SparselyFed(optim.SparseAdam):
+    """SparseAdam, given gradients of every element."""
+
+    def step(self, closure=None, *, grads):
+        return super().step(closure, grads=[None if grad is None else as_sparse(grad) for grad in grads])
+
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),
@@ -39,6 +48,7 @@ OPTIMIZERS = {
     "rmsprop-momentum": (optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "maximize": True}),
     "rmsprop-centered": (optim.RMSprop, {"lr": 0.01, "centered": True, "weight_decay": 0.01}),
     "rmsprop-both": (optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "centered": True}),
+    "sparse-adam": (SparselyFed, {"lr": 0.01}),
 }
 # What parameters share rather than have an element each of.
 HOST = ("step", "mu_product", "eta", "mu")

@@ -15,8 +15,17 @@ from numba.core import event
 
 import refoptim as optim
 from refoptim import kernels
+from refoptim.conformance.adapters import as_sparse
 from refoptim.kernels import jit
 from refoptim.kernels.jit import CpuKernel
+
+
+class SparselyFed(optim.SparseAdam):
+    """SparseAdam, given gradients of every element."""
+
+    def step(self, closure=None, *, grads):
+        return super().step(closure, grads=[None if grad is None else as_sparse(grad) for grad in grads])
+
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, {}),
@@ -36,6 +45,7 @@ OPTIMIZERS = {
     "rmsprop-momentum": (optim.RMSprop, {"momentum": 0.9}),
     "rmsprop-centered": (optim.RMSprop, {"centered": True}),
     "rmsprop-both": (optim.RMSprop, {"momentum": 0.9, "centered": True}),
+    "sparse-adam": (SparselyFed, {}),
 }
 PRECISIONS = {"float32": (np.float32, None), "float64": (np.float64, None), "wide": (np.float32, "float64")}
 # What a user may write for a number.

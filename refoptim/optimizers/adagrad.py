@@ -52,6 +52,7 @@ class Adagrad(Optimizer):
         RuntimeError: ``fused`` together with ``foreach`` or ``differentiable``.
 
     This is the paper's diagonal version with its :math:`\delta` outside the root, and no projection, like torch.
+    A sparse gradient reads and writes its rows alone; with weight decay it is a ``RuntimeError``.
     Keras and optax put :math:`\epsilon` inside the root and start the sum at 0.1. The decay of the learning rate is
     that of Lua Torch.
 
@@ -107,7 +108,7 @@ class Adagrad(Optimizer):
         super()._check(options)
 
     def _variant(self, group: dict[str, Any]) -> Variant:
-        return Variant(kernels.adagrad.adagrad_cpu, formulas.adagrad, self.state_arrays)
+        return Variant(kernels.adagrad.adagrad_cpu, formulas.adagrad, self.state_arrays, sparse="rows")
 
     def _initial_values(self, group: dict[str, Any]) -> dict[str, float]:
         return {"sum": number("initial_accumulator_value", group["initial_accumulator_value"])}

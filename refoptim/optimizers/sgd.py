@@ -53,6 +53,9 @@ class SGD(Optimizer):
     The learning rate is outside the buffer, as in torch and optax: a new one takes effect at once. Keras, TensorFlow
     and Sutskever et al. have it inside, which is the same only while it does not change.
 
+    A sparse gradient reads and writes its rows alone, with momentum those of earlier ones too; with weight decay it is
+    a ``RuntimeError``.
+
     >>> import numpy as np, refoptim as optim
     >>> p = optim.Parameter([1.0, -2.0])
     >>> optimizer = optim.SGD([p], lr=0.1, momentum=0.9)
@@ -108,9 +111,9 @@ class SGD(Optimizer):
 
     def _variant(self, group: dict[str, Any]) -> Variant:
         if group["momentum"] == 0:
-            return Variant(kernels.sgd.sgd_cpu, formulas.sgd, counts=False)
+            return Variant(kernels.sgd.sgd_cpu, formulas.sgd, counts=False, sparse="rows")
         kernel = kernels.sgd.nesterov_cpu if group["nesterov"] else kernels.sgd.momentum_cpu
-        return Variant(kernel, formulas.momentum, self.state_arrays)
+        return Variant(kernel, formulas.momentum, self.state_arrays, sparse="history")
 
     def _options(self, group: dict[str, Any]) -> _Options:
         names = ("lr", "momentum", "dampening", "weight_decay")

@@ -1,0 +1,150 @@
+"""Gradients that are zero but for some rows."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .buffers import REAL_TYPE, Array
+from .errors import GradientShapeError, GradientTypeError
+
+
+class SparseGrad:
+    """A gradient that is zero but for some rows. Where a row is named twice, its values are added.
+
+    ``p.grad = SparseGrad(...)`` makes SparseAdam, SGD and Adagrad read and write these rows alone. A matrix or array of
+    ``scipy.sparse`` can be assigned in its place; its entries then are rows of one element.
+
+    Args:
+        indices: integers of shape (n,), the rows; or of shape (k, n), as ``torch.sparse_coo_tensor`` has them: n
+            positions in the first k dimensions.
+        values: what is there, of shape (n, ...) with the remaining dimensions of the shape. Copied.
+        shape: the shape of the parameter.
+
+    Raises:
+        IndexError: an index is outside of the shape.
+        ValueError: indices, values and shape do not fit together.
+        TypeError: indices are not integers, or values are of a dtype that parameters cannot have.
+
+    >>> grad = SparseGrad([2, 0, 2], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], (4, 2))
+    >>> grad.to_dense()
+    array([[3., 4.],
+           [0., 0.],
+           [6., 8.],
+           [0., 0.]])
+
+    """
+
+    def __init__(self, indices: Any, values: Any, shape: tuple[int, ...]) -> None:
+        shape = tuple(int(length) for length in shape)
+        places = np.asarray(indices)
+        if places.size and places.dtype.kind not in "iu":
+            raise TypeError(f"indices must be integers, but are of {places.dtype}")
+        places = np.atleast_2d(places.astype(np.int64, copy=False))
+        values = np.array(values, order="C")
+        if values.dtype not in REAL_TYPE:
+            raise TypeError(
+                f"values must be of {', '.join(dtype.name for dtype in REAL_TYPE)}, but are of {values.dtype}: "
+                "write values.astype(np.float32)"
+            )
+        if places.ndim != 2 or len(places) > len(shape):
+            raise ValueError(f"indices of shape {np.shape(indices)} do not fit into the shape {shape}")
+        leading, width = shape[: len(places)], shape[len(places) :]
+        if values.shape != (places.shape[1], *width):
+            raise ValueError(
+                f"values have shape {values.shape}, but {places.shape[1]} indices into {shape} need "
+                f"{(places.shape[1], *width)}"
+            )
+        for axis, (place, length) in enumerate(zip(places, leading, strict=True)):
+            outside = place[(place < 0) | (place >= length)]
+            if outside.size:
+                raise IndexError(f"index {outside[0]} is out of bounds for axis {axis} with size {length}")
+        places.flags.writeable = values.flags.writeable = False
+        self.indices, self.values, self.shape = places, values, shape
+
+    @classmethod
+    def from_scipy(cls, matrix: Any) -> "SparseGrad":
+        """Return a sparse matrix or array of SciPy's as a gradient, each stored entry a row of one element."""
+        entries = matrix.tocoo()
+        return cls(np.stack([np.asarray(axis) for axis in entries.coords]), entries.data, entries.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the values."""
+        return self.values.dtype
+
+    @property
+    def ndim(self) -> int:
+        """How many dimensions the gradient has."""
+        return len(self.shape)
+
+    @property
+    def height(self) -> int:
+        """How many rows a parameter of this shape has."""
+        return int(np.prod(self.shape[: len(self.indices)], dtype=np.int64))
+
+    @property
+    def width(self) -> int:
+        """How many elements a row has."""
+        return int(np.prod(self.shape[len(self.indices) :], dtype=np.int64))
+
+    @cached_property
+    def rows(self) -> Array:
+        """The rows by number, when the first dimensions are counted as one, in the order of ``values``."""
+        if len(self.indices) < 2:
+            return self.indices[0] if len(self.indices) else np.zeros(self.indices.shape[1], np.int64)
+        return np.asarray(np.ravel_multi_index(tuple(self.indices), self.shape[: len(self.indices)]), np.int64)
+
+    def coalesce(self) -> "SparseGrad":
+        """Return the same gradient with its rows in order and none twice. Sums are rounded once."""
+        if np.all(self.rows[1:] > self.rows[:-1]):
+            return self
+        order = np.argsort(self.rows, kind="stable")
+        rows = self.rows[order]
+        starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
+        wide = np.complex128 if self.dtype.kind == "c" else np.float64
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = np.add.reduceat(self.values[order], starts, axis=0, dtype=wide).astype(self.dtype)
+        return SparseGrad(self.indices[:, order[starts]], sums, self.shape)
+
+    def to_dense(self) -> Array:
+        """Return the gradient as an array of its shape."""
+        dense = np.zeros(self.shape, self.dtype)
+        summed = self.coalesce()
+        dense[tuple(summed.indices)] = summed.values
+        return dense
+
+    def check(self, label: str, shape: tuple[int, ...], dtype: Any) -> None:
+        """Raise if this cannot be the gradient of a parameter of this shape and dtype."""
+        if self.shape != shape:
+            raise GradientShapeError(
+                f"assigned gradient of {label} has shape {self.shape}, but the parameter has shape {shape}"
+            )
+        if self.dtype != dtype:
+            raise GradientTypeError(
+                f"assigned gradient of {label} has dtype {self.dtype}, but the parameter has dtype {dtype}: "
+                f"write values.astype(np.{dtype})"
+            )
+
+    def __add__(self, other: Any) -> "SparseGrad":
+        if not isinstance(other, SparseGrad):
+            return NotImplemented
+        if other.shape != self.shape or len(other.indices) != len(self.indices):
+            raise ValueError(f"gradients of shapes {self.shape} and {other.shape} have different rows")
+        indices = np.concatenate([self.indices, other.indices], axis=1)
+        return SparseGrad(indices, np.concatenate([self.values, other.values]), self.shape)
+
+    def __mul__(self, factor: Any) -> "SparseGrad":
+        if np.ndim(factor):
+            return NotImplemented
+        return SparseGrad(self.indices, (self.values * factor).astype(self.dtype, copy=False), self.shape)
+
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        return f"SparseGrad({self.indices.shape[1]} of {self.shape}, dtype={self.dtype})"
+
+
+def is_scipy(value: Any) -> bool:
+    """Return whether a value is a sparse matrix or array of SciPy's, which is not imported for the question."""
+    return type(value).__module__.startswith("scipy.sparse") and hasattr(value, "tocoo")
