@@ -102,10 +102,16 @@ class SparseGrad:
         order = np.argsort(self.rows, kind="stable")
         rows = self.rows[order]
         starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
-        wide = np.complex128 if self.dtype.kind == "c" else np.float64
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums = np.add.reduceat(self.values[order], starts, axis=0, dtype=wide).astype(self.dtype)
-        return SparseGrad(self.indices[:, order[starts]], sums, self.shape)
+        values = self.values[order[starts]]
+        counts = np.diff(starts, append=len(rows))
+        repeated = counts > 1
+        if repeated.any():
+            parts = self.values[order[np.repeat(repeated, counts)]]
+            wide = np.complex128 if self.dtype.kind == "c" else np.float64
+            firsts = np.cumsum(counts[repeated]) - counts[repeated]
+            with np.errstate(over="ignore", invalid="ignore"):
+                values[repeated] = np.add.reduceat(parts.astype(wide), firsts, axis=0)
+        return SparseGrad(self.indices[:, order[starts]], values, self.shape)
 
     def to_dense(self) -> Array:
         """Return the gradient as an array of its shape."""

@@ -81,3 +81,14 @@ def test_first_step(tmp_path):
         assert_summary(row["seconds"])
         assert (row["to_torch"] is not None) == HAS_TORCH
         assert name in printed
+
+
+def test_sparse_step(tmp_path):
+    small = ("--height", "50", "--width", "3", "--rows", "5", "--rounds", "2", "--block", "1e-4")
+    found, printed = report(tmp_path, "sparse_step.py", *small)
+    assert [row["algorithm"] for row in found["rows"]] == ["SGD", "SGD momentum", "Adagrad", "SparseAdam"]
+    for row in found["rows"]:
+        assert row["seconds"].keys() == {"sparse", "dense", *["torch sparse"] * HAS_TORCH}
+        assert_summary(row["dense to sparse"])
+        assert (row["to torch"] is not None) == HAS_TORCH
+    assert "SparseAdam" in printed
