@@ -68,6 +68,7 @@ class Slots:
         self._home: tuple[Any, int] = (None, 0)
         # The rows that have state, by parameter, where sparse gradients have made it; forgotten when others have.
         self.touched: dict[int, Array] = {}
+        self._filled = False  # whether state that has not begun may be other than 0
 
     def runs(self, stateful: bool) -> list[Run]:
         """Return what has a gradient, cut where neighbours differ in host state or do not touch in memory."""
@@ -163,8 +164,9 @@ class Slots:
                         f"the state has {', '.join(self.arrays)}"
                     )
                 self.arrays[name] = aligned_zeros(self._offsets_of(name)[-1], self.real)
-        if fill and any(fill.values()):
+        if any(fill.values()) or self._filled:
             self._fill(names, fill)
+            self._filled = any(fill.values())
 
     def _fill(self, names: tuple[str, ...], values: Mapping[str, float]) -> None:
         """Write the initial values of state that has not begun: the only place that knows them all is the step."""

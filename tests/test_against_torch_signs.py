@@ -169,3 +169,12 @@ def test_rprop_starts_with_the_learning_rate_of_a_parameters_first_step(implemen
     opt.step(grads=[None, np.ones(1)])
     assert (a.data[0], b.data[0]) == (0.5, 0.75)
     assert (opt.state[a]["step_size"][0], opt.state[b]["step_size"][0]) == (0.5, 0.25)
+
+
+def test_rprop_starts_with_a_learning_rate_that_has_become_0():
+    a, b = Parameter([1.0]), Parameter([1.0])
+    opt = optim.Rprop([a, b], lr=0.5, step_sizes=(0.0, 50.0))
+    opt.step(grads=[np.ones(1), None])
+    opt.param_groups[0]["lr"] = 0.0
+    opt.step(grads=[None, np.ones(1)])
+    assert (b.data[0], opt.state[b]["step_size"][0]) == (1.0, 0.0)

@@ -31,7 +31,7 @@ def rprop(
     where :math:`\eta_-, \eta_+` are ``etas`` and :math:`\Gamma_{min}, \Gamma_{max}` are ``step_sizes``. Every
     :math:`\eta_t` is kept between them, and a gradient that is not a number leaves the parameter, as in torch.
     """
-    xp = namespace(theta, eta)  # a learning rate that carries derivatives is in eta first
+    xp = namespace(theta, g, eta)  # a learning rate that carries derivatives is in eta first
     if maximize:
         g = -g
     # Of the signs: the product of the gradients may underflow.
