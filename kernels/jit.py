@@ -19,7 +19,12 @@ def cpu_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
     return njit(inline="always", error_model="numpy")(rule)
 
 
-class CpuKernel:
+def cpu_part(part: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that CPU loops call, which has loops of its own."""
+    return njit(nogil=True, error_model="numpy")(part)
+
+
+class CpuLoop:
     """A loop over flat arrays, compiled twice: for one thread and for all of them. Both give the same bits."""
 
     def __init__(self, loop: FunctionType) -> None:
@@ -28,12 +33,22 @@ class CpuKernel:
         self.parallel = njit(parallel=True, **_OPTIONS)(loop)
         self.serial = njit(**_OPTIONS)(_renamed(loop, f"{loop.__name__}_serial"))
 
-    def __call__(self, theta: Any, *arguments: Any) -> None:
-        """Step every element of theta; the arguments are the other arrays, of the same size, and the scalars."""
-        (self.serial if theta.size < SERIAL_BELOW else self.parallel)(theta, *arguments)
+    def __call__(self, first: Any, *arguments: Any) -> Any:
+        """Run over the first array; the arguments are the other arrays, of the same size, and the scalars."""
+        return (self.serial if first.size < SERIAL_BELOW else self.parallel)(first, *arguments)
 
     def __repr__(self) -> str:
-        return f"<CPU kernel {self.name}>"
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class CpuKernel(CpuLoop):
+    """The loop of a rule."""
+
+
+def cpu_loop(loop: Callable[..., Any]) -> CpuLoop:
+    """Compile a loop that has no rule for the CPU when it is first called; the compiled code is cached on disk."""
+    assert isinstance(loop, FunctionType)
+    return CpuLoop(loop)
 
 
 def cpu_kernel(loop: Callable[..., None]) -> CpuKernel:
@@ -65,6 +80,12 @@ def gpu_rule(rule: Callable[..., Any]) -> Any:
     return Deferred(lambda: cuda.jit(device=True, inline="always")(rule))
 
 
+def gpu_part(part: Callable[..., Any]) -> Any:
+    """Compile a device function that itself names things of numba.cuda, when a kernel that calls it is compiled."""
+    assert isinstance(part, FunctionType)
+    return Deferred(lambda: cuda.jit(device=True)(_loaded(part)))
+
+
 class GpuKernel:
     """A CUDA kernel that is compiled when it is first launched. Creating one needs no driver and no numba-cuda."""
 
@@ -76,9 +97,7 @@ class GpuKernel:
     @cached_property
     def function(self) -> FunctionType:
         """The loop, with what it names of numba.cuda in place of the stand-ins."""
-        names = self._loop.__globals__
-        loaded = {name: item.value if isinstance(item, Deferred) else item for name, item in names.items()}
-        return FunctionType(self._loop.__code__, loaded, self._loop.__name__)
+        return _loaded(self._loop)
 
     @cached_property
     def dispatcher(self) -> Any:
@@ -93,6 +112,12 @@ def gpu_kernel(loop: Callable[..., None]) -> GpuKernel:
     """Compile the grid-stride loop of a rule for CUDA when it is first launched."""
     assert isinstance(loop, FunctionType)
     return GpuKernel(loop)
+
+
+def _loaded(function: FunctionType) -> FunctionType:
+    names = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
+    loaded = {name: item.value if isinstance(item, Deferred) else item for name, item in names.items()}
+    return FunctionType(function.__code__, loaded, function.__name__)
 
 
 def _renamed(loop: FunctionType, name: str) -> FunctionType:

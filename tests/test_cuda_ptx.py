@@ -33,11 +33,8 @@ except RuntimeError:
 
 CAPABILITIES = [(8, 0), (9, 0)]
 PRECISIONS = {"float32": ("float32", "float32"), "float64": ("float64", "float64"), "wide": ("float32", "float64")}
-MODULES = [
-    import_module(f"refoptim.kernels.{module.name}")
-    for module in pkgutil.iter_modules(kernels.__path__)
-    if module.name not in ("arithmetic", "jit")
-]
+FILES = [import_module(f"refoptim.kernels.{module.name}") for module in pkgutil.iter_modules(kernels.__path__)]
+MODULES = [module for module in FILES if hasattr(module, "Scalars")]  # the others have no rules
 KERNELS = {
     name: (module, kernel)
     for module in MODULES

@@ -227,7 +227,7 @@ def breaches(rule):
 RULES = {
     f"{module.rpartition('.')[2]}.{name}": rule
     for module, tree in TREES.items()
-    if floor(module) == "kernels"
+    if floor(module) == "kernels" and is_algorithm(module)
     for name, rule in rules(tree).items()
 }
 

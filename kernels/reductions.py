@@ -1,0 +1,321 @@
+"""Sums over flat arrays by one fixed tree: the same bits on any number of threads, any vector width, CPU or GPU.
+
+An array is cut into chunks of ``CHUNK`` elements, however large it is. In a chunk, lane ``i`` adds the elements ``i``,
+``i + LANES``, ``i + 2 * LANES`` and so on, in this order; then the upper half of the lanes is added to the lower half
+until one is left. The chunks' sums are an array again, of which ``LANES`` are added in the same way, until one is left.
+
+A sum is a pair of float64 numbers: the sum, and what its roundings lost. So a sum of positive terms is within 1 ulp of
+the exact one, however many there are, and terms that cancel leave twice as many digits as float64 has.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numba import float64, prange
+
+from refoptim.kernels.arithmetic import absolute, fma, maximum
+from refoptim.kernels.jit import GpuKernel, cpu_loop, cpu_part, cpu_rule, cuda, gpu_kernel, gpu_part, gpu_rule
+
+LANES = 128
+CHUNK = 32 * LANES
+# The elements below one sum of chunks' sums: arrays that are taken as one are copied in pieces of this size.
+BLOCK = CHUNK * LANES
+# What is lost of the squares of float64 numbers, because it is too small to be kept, does not count above this.
+_EXACT_SQUARES = 2.0**-900
+
+# What is lost of the squares of float64 numbers, because it is too small to be kept, does not count above this.
+_EXACT_SQUARES = 2.0**-900
+
+
+def add(high, low, a, b):
+    """Return the pair high + low after adding a + b. What rounding takes from the large halves goes to the small."""
+    total = high + a
+    added = total - high
+    return total, (low + b) + ((high - (total - added)) + (a - added))
+
+
+def product(x, y):
+    """Return x * y as a pair, which is exact."""
+    x, y = float64(x), float64(y)
+    # As an fma, the product cannot be contracted with the sum that it goes into.
+    rounded = fma(x, y, -0.0)
+    return rounded, fma(x, y, -rounded)
+
+
+def magnitude(x, _):
+    """Return x without its sign as a pair."""
+    return absolute(float64(x)), 0.0
+
+
+def pair(high, low):
+    """Return a chunk's sum, which is one."""
+    return high, low
+
+
+def rounded(high, low):
+    """Return a pair as one number."""
+    total = high + low
+    # Where the sum is infinite, what its roundings lost is not a number.
+    return high if total != total else total
+
+
+_add_cpu, _add_gpu = cpu_rule(add), gpu_rule(add)
+_product_gpu, _magnitude_gpu = gpu_rule(product), gpu_rule(magnitude)
+
+
+def _sum_of(term):
+    """Return what adds the terms of one chunk, compiled for this kind of term."""
+
+    @cpu_part
+    def sum_chunk(x, y, start, stop):
+        high, low = np.zeros(LANES), np.zeros(LANES)
+        for row in range(start, min(stop, x.size), LANES):
+            # Slices, because loops over their whole length become vector loads.
+            xs, ys = x[row : row + LANES], y[row : row + LANES]
+            for lane in range(xs.size):
+                a, b = term(xs[lane], ys[lane])
+                high[lane], low[lane] = _add_cpu(high[lane], low[lane], a, b)
+        width = LANES // 2
+        while width:
+            for lane in range(width):
+                high[lane], low[lane] = _add_cpu(high[lane], low[lane], high[lane + width], low[lane + width])
+            width //= 2
+        return high[0], low[0]
+
+    return sum_chunk
+
+
+_dot_chunk, _magnitudes_chunk, _pairs_chunk = map(_sum_of, map(cpu_part, (product, magnitude, pair)))
+
+
+@cpu_part
+def _ceil(size, length):
+    return (size + length - 1) // length
+
+
+@cpu_part
+def _total(high, low):
+    while high.size > 1:
+        sums = _ceil(high.size, LANES)
+        for i in range(sums):
+            # In place: what is written over has been read.
+            high[i], low[i] = _pairs_chunk(high, low, i * LANES, (i + 1) * LANES)
+        high, low = high[:sums], low[:sums]
+    return (high[0], low[0]) if high.size else (0.0, 0.0)
+
+
+@cpu_loop
+def dot_cpu(x, y):
+    high, low = np.empty(_ceil(x.size, CHUNK)), np.empty(_ceil(x.size, CHUNK))
+    for chunk in prange(high.size):
+        high[chunk], low[chunk] = _dot_chunk(x, y, chunk * CHUNK, (chunk + 1) * CHUNK)
+    return _total(high, low)
+
+
+@cpu_loop
+def magnitudes_cpu(x):
+    high, low = np.empty(_ceil(x.size, CHUNK)), np.empty(_ceil(x.size, CHUNK))
+    for chunk in prange(high.size):
+        high[chunk], low[chunk] = _magnitudes_chunk(x, x, chunk * CHUNK, (chunk + 1) * CHUNK)
+    return _total(high, low)
+
+
+@cpu_loop
+def pairs_cpu(high, low):
+    return _total(high, low)
+
+
+@cpu_part
+def _largest_chunk(x, start):
+    largest = np.zeros(LANES)
+    for row in range(start, min(start + CHUNK, x.size), LANES):
+        xs = x[row : row + LANES]
+        for lane in range(xs.size):
+            largest[lane] = maximum(largest[lane], absolute(float64(xs[lane])))
+    result = largest[0]
+    for lane in range(1, LANES):
+        result = maximum(result, largest[lane])
+    return result
+
+
+@cpu_loop
+def largest_cpu(x):
+    largest = np.empty(_ceil(x.size, CHUNK))
+    for chunk in prange(largest.size):
+        largest[chunk] = _largest_chunk(x, chunk * CHUNK)
+    # Nothing is rounded, so that no order needs to be kept.
+    result = 0.0
+    for chunk in range(largest.size):
+        result = maximum(result, largest[chunk])
+    return result
+
+
+@gpu_part
+def _fold_lanes(high, low, highs, lows):
+    lane, width = cuda.threadIdx.x, LANES // 2
+    # The simulator takes two arrays made in one line for one.
+    lane_highs = cuda.shared.array(LANES, float64)
+    lane_lows = cuda.shared.array(LANES, float64)
+    lane_highs[lane], lane_lows[lane] = high, low
+    cuda.syncthreads()
+    while width:
+        if lane < width:
+            other = lane + width
+            high, low = _add_gpu(high, low, lane_highs[other], lane_lows[other])
+            lane_highs[lane], lane_lows[lane] = high, low
+        cuda.syncthreads()
+        width //= 2
+    if lane == 0:
+        highs[cuda.blockIdx.x], lows[cuda.blockIdx.x] = high, low
+
+
+@gpu_kernel
+def dot_gpu(x, y, highs, lows):
+    high, low, start = 0.0, 0.0, cuda.blockIdx.x * CHUNK
+    for i in range(start + cuda.threadIdx.x, min(start + CHUNK, x.size), LANES):
+        a, b = _product_gpu(x[i], y[i])
+        high, low = _add_gpu(high, low, a, b)
+    _fold_lanes(high, low, highs, lows)
+
+
+@gpu_kernel
+def magnitudes_gpu(x, highs, lows):
+    high, low, start = 0.0, 0.0, cuda.blockIdx.x * CHUNK
+    for i in range(start + cuda.threadIdx.x, min(start + CHUNK, x.size), LANES):
+        a, b = _magnitude_gpu(x[i], x[i])
+        high, low = _add_gpu(high, low, a, b)
+    _fold_lanes(high, low, highs, lows)
+
+
+@gpu_kernel
+def pairs_gpu(x, y, highs, lows):
+    high, low, i = 0.0, 0.0, cuda.blockIdx.x * LANES + cuda.threadIdx.x
+    if i < x.size:
+        high, low = x[i], y[i]
+    _fold_lanes(high, low, highs, lows)
+
+
+@gpu_kernel
+def largest_gpu(x, largest):
+    lane, width, start = cuda.threadIdx.x, LANES // 2, cuda.blockIdx.x * CHUNK
+    result = 0.0
+    for i in range(start + lane, min(start + CHUNK, x.size), LANES):
+        result = maximum(result, absolute(float64(x[i])))
+    lanes = cuda.shared.array(LANES, float64)
+    lanes[lane] = result
+    cuda.syncthreads()
+    while width:
+        if lane < width:
+            lanes[lane] = maximum(lanes[lane], lanes[lane + width])
+        cuda.syncthreads()
+        width //= 2
+    if lane == 0:
+        largest[cuda.blockIdx.x] = lanes[0]
+
+
+def _launch(kernel: GpuKernel, length: int, arrays: Sequence[Any], results: int) -> list[Any]:
+    blocks = -(-arrays[0].size // length)
+    found = [cuda.device_array(blocks) for _ in range(results)]
+    kernel.dispatcher[blocks, LANES](*arrays, *found)
+    return found
+
+
+def _sum_on_gpu(kernel: GpuKernel, *arrays: Any) -> tuple[float, float]:
+    if not arrays[0].size:
+        return 0.0, 0.0
+    sums = _launch(kernel, CHUNK, arrays, results=2)
+    while sums[0].size > 1:
+        sums = _launch(pairs_gpu, LANES, sums, results=2)
+    high, low = (float(number.copy_to_host()[0]) for number in sums)
+    return high, low
+
+
+def dot(x: Any, y: Any) -> float:
+    """Return the sum of the products of two flat arrays of one size, both NumPy's or both on the GPU."""
+    if x.shape != y.shape:
+        raise ValueError(f"a dot product takes two arrays of one size, but got shapes {x.shape} and {y.shape}")
+    return rounded(*(dot_cpu(x, y) if isinstance(x, np.ndarray) else _sum_on_gpu(dot_gpu, x, y)))
+
+
+def sum_of_squares(x: Any) -> float:
+    """Return the sum of the squares of a flat array's elements."""
+    return dot(x, x)
+
+
+def sum_of_magnitudes(x: Any) -> float:
+    """Return the sum of a flat array's elements without their signs."""
+    return rounded(*(magnitudes_cpu(x) if isinstance(x, np.ndarray) else _sum_on_gpu(magnitudes_gpu, x)))
+
+
+def largest_magnitude(x: Any) -> float:
+    """Return the largest of a flat array's elements without their signs: NaN if one is, 0 if there are none."""
+    if isinstance(x, np.ndarray):
+        return largest_cpu(x)
+    while x.size:
+        (x,) = _launch(largest_gpu, CHUNK, (x,), results=1)
+        if x.size == 1:
+            return float(x.copy_to_host()[0])
+    return 0.0
+
+
+def norm(x: Any, p: float = 2.0) -> float:
+    """Return the p-norm of a flat NumPy array, or of several, taken as one: how it is cut into them changes no bit.
+
+    inf takes the largest magnitude, -inf the smallest, 0 counts the elements that are not 0. With these, 1 and 2 the
+    bits are the same on every machine; any other p takes NumPy's pow.
+    """
+    arrays = [x] if isinstance(x, np.ndarray) else x
+    if p == 2:
+        squares = _sum(_squares, arrays)
+        if _EXACT_SQUARES <= squares < math.inf:
+            return math.sqrt(squares)
+    elif p == 1:
+        return _sum(magnitudes_cpu, arrays)
+    elif p == 0:
+        return float(sum(map(np.count_nonzero, arrays)))
+    extreme = _extreme(arrays, largest=p > 0)
+    if math.isinf(p) or not 0 < extreme < math.inf:
+        return extreme
+    if p == 2:
+        # By a power of two, so that nothing that counts is rounded.
+        exponent = math.frexp(extreme)[1]
+        return math.ldexp(math.sqrt(_sum(lambda block: _squares(np.ldexp(block, -exponent)), arrays)), exponent)
+    with np.errstate(all="ignore"):
+        # The extreme one, as 1, can neither overflow nor vanish in the power.
+        total = _sum(lambda block: magnitudes_cpu((np.abs(block.astype(np.float64)) / extreme) ** p), arrays)
+        return float(extreme * np.float64(total) ** (1 / p))
+
+
+def _squares(x: Any) -> tuple[float, float]:
+    return dot_cpu(x, x)
+
+
+def _extreme(arrays: Sequence[Any], largest: bool) -> float:
+    if largest:
+        return largest_cpu(np.array([largest_cpu(x) for x in arrays]))
+    return float(np.min([np.abs(x).min(initial=math.inf) for x in arrays], initial=math.inf))
+
+
+def _sum(part: Callable[[Any], tuple[float, float]], arrays: Sequence[Any]) -> float:
+    """Return the sum of the sums of all blocks, by the same tree as if they were summed in one call."""
+    if len(arrays) == 1:
+        return rounded(*part(arrays[0]))
+    high, low = np.array([part(block) for block in _blocks(arrays)]).reshape(-1, 2).T.copy()
+    return rounded(*pairs_cpu(high, low))
+
+
+def _blocks(arrays: Sequence[Any]) -> Iterator[Any]:
+    """Yield the arrays, taken as one, in blocks. Only a block that lies in several arrays is copied."""
+    parts, missing = [], BLOCK
+    for array in arrays:
+        rest = array
+        while rest.size >= missing:
+            yield np.concatenate([*parts, rest[:missing]]) if parts else rest[:missing]
+            rest, parts, missing = rest[missing:], [], BLOCK
+        if rest.size:
+            parts.append(rest)
+            missing -= rest.size
+    if parts:
+        yield np.concatenate(parts) if len(parts) > 1 else parts[0]
