@@ -1,8 +1,9 @@
 """Wrong optimizers: every one must be rejected by the suite, or the suite does not test what it seems to."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,13 @@ import numpy as np
 import refoptim
 from refoptim.conformance import cases
 from refoptim.conformance.adapters import RefoptimRun, Run, Subject
-from refoptim.conformance.case import RuleMutant, ScalarMutant
+from refoptim.conformance.case import Case, RuleMutant, ScalarMutant
+from refoptim.conformance.plumbing import PLUMBING
 from refoptim.conformance.scenario import Scenario
+from refoptim.conformance.specials import Specials
 from refoptim.conformance.suite import Exam, failures
 from refoptim.conformance.tolerances import LIMITS
+from refoptim.kernels import arithmetic
 
 
 class Mutant(NamedTuple):
@@ -38,8 +42,8 @@ def mutants() -> list[Mutant]:
         for optimizer in dict.fromkeys(case.optimizer for case in module.CASES):
             found += [
                 Mutant(stem, str(run.__doc__).rstrip("."), optimizer, _plumbing(run))
-                for run in _PLUMBING
-                if run is not _SharedCount or _count_matters(module, optimizer)
+                for run in PLUMBING
+                if not run.of_counts or _count_matters(module, optimizer)
             ]
     return found
 
@@ -50,25 +54,37 @@ def _count_matters(module: Any, optimizer: str) -> bool:
     return bool(getattr(refoptim, optimizer).initial_host) and symbols(2) != symbols(3)
 
 
-def examine(mutant: Mutant, exams: dict[str, list[Exam]]) -> str | None:
+class MutantExam(Exam):
+    """An exam of fewer elements, since the rules of mutants run as plain Python, and of numbers that are special."""
+
+    def __init__(self, case: Case, module: Any, dtype: Any) -> None:
+        super().__init__(case, module, dtype, steps=(1, 2, 10), size=48)
+        # The numbers of a matrix are not stepped one by one: what is special about one is soon so about all.
+        elementwise = getattr(module, "ELEMENTWISE", True)
+        self._specials = Specials(case, module.meaning(case), dtype) if elementwise else None
+
+    def rejects(self, subject: Subject) -> str | None:
+        """Return why a subject fails, or None if it passes."""
+        with np.errstate(all="ignore"):
+            if found := failures(self.measure(subject, long=False), LIMITS["fused"], None):
+                return found[0]
+            if self._specials and (differences := self._specials.differences(subject)):
+                return f"infinity, NaN and zero: {differences} where they should not be, or not where they should"
+        return None
+
+
+def examine(mutant: Mutant, exams: dict[str, list[MutantExam]]) -> str | None:
     """Return why a mutant is rejected, or None if it survives every exam of its stem."""
     for exam in exams[mutant.stem]:
-        if mutant.optimizer in (None, exam.case.optimizer):
-            with np.errstate(all="ignore"):
-                found = failures(exam.measure(mutant.subject, long=False), LIMITS["fused"], None)
-            if found:
-                return f"{exam.case} {exam.dtype}: {found[0]}"
+        if mutant.optimizer in (None, exam.case.optimizer) and (reason := exam.rejects(mutant.subject)):
+            return f"{exam.case} {exam.dtype}: {reason}"
     return None
 
 
-def exams() -> dict[str, list[Exam]]:
-    """Return the exams that mutants are put to: of fewer elements, since their rules run as plain Python."""
+def exams() -> dict[str, list[MutantExam]]:
+    """Return the exams that mutants are put to."""
     return {
-        stem: [
-            Exam(case, module, dtype, steps=(1, 2, 10), size=48)
-            for dtype in (np.float32, np.float64)
-            for case in module.CASES
-        ]
+        stem: [MutantExam(case, module, dtype) for dtype in (np.float32, np.float64) for case in module.CASES]
         for stem, module in cases.stems().items()
     }
 
@@ -79,19 +95,28 @@ def _rule_mutant(stem: str, mutant: RuleMutant) -> Mutant:
     changed = source.replace(mutant.right, mutant.wrong)
     if changed == source:
         raise StaleMutantError(f"{stem}, {mutant.name!r}: {mutant.right!r} is not in the rule {mutant.rule}")
-    names = dict(vars(module))
-    exec(changed, names)  # noqa: S102  the rule's own source, with one expression replaced
-    right, wrong = getattr(module, f"{mutant.rule}_cpu"), _plain_loop(names[mutant.rule], module.Scalars)
+    return Mutant(stem, f"{mutant.rule}: {mutant.name}", None, rule_subject(module, mutant.rule, changed))
+
+
+def rule_subject(module: ModuleType, rule: str, source: str) -> Subject:
+    """Return the optimizers of a kernels' file with this source for one of its rules, which is not compiled."""
+    names = vars(arithmetic) | vars(module)
+    # A kernel may be a Python function that calls the loops of rules by their names.
+    own = [f for f in vars(module).values() if isinstance(f, FunctionType) and f.__globals__ is vars(module)]
+    names |= {f.__name__: FunctionType(f.__code__, names, f.__name__, f.__defaults__, f.__closure__) for f in own}
+    exec(source, names)  # noqa: S102  the rule's own source, with one thing wrong
+    names[f"{rule}_cpu"] = _plain_loop(names[rule], module.Scalars)
+    replaced = {id(vars(module)[name]): names[name] for name in (f"{rule}_cpu", *(f.__name__ for f in own))}
 
     def subject(optimizer: str, scenario: Scenario) -> Run:
         class Wrong(getattr(refoptim, optimizer)):  # pyright: ignore[reportUntypedBaseClass]
             def _variant(self, group: dict[str, Any]) -> Any:
                 variant = super()._variant(group)
-                return variant._replace(kernel=wrong) if variant.kernel is right else variant
+                return variant._replace(kernel=replaced.get(id(variant.kernel), variant.kernel))
 
         return RefoptimRun(Wrong, scenario, {})
 
-    return Mutant(stem, f"{mutant.rule}: {mutant.name}", None, subject)
+    return subject
 
 
 def _plain_loop(rule: Callable[..., Any], kind: Callable[..., Any]) -> Callable[..., None]:
@@ -121,134 +146,3 @@ def _scalar_mutant(stem: str, mutant: ScalarMutant) -> Mutant:
 
 def _plumbing(run: type[RefoptimRun]) -> Subject:
     return lambda optimizer, scenario: run(getattr(refoptim, optimizer), scenario, {})
-
-
-class _Plumbing(RefoptimRun):
-    def __init__(self, optimizer_class: Any, scenario: Scenario, options: dict[str, Any]) -> None:
-        super().__init__(optimizer_class, scenario, options)
-        self._taken = 0
-        self._last: list[Any] = [None] * len(self._params)
-        self._last_lrs: list[float] | None = None
-
-    def _arrays(self) -> Iterator[Any]:
-        for index in range(len(self._params)):
-            yield from self.state(index).values()
-
-
-class _Skips(_Plumbing):
-    """Bookkeeping: every fourth step is skipped."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        self._taken += 1
-        if self._taken % 4:
-            super().step(grads, lrs)
-
-
-class _Doubles(_Plumbing):
-    """Bookkeeping: the last parameter is stepped twice."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        super().step(grads, lrs)
-        super().step([*(None for _ in grads[:-1]), grads[-1]], lrs)
-
-
-class _NoneIsZero(_Plumbing):
-    """Bookkeeping: no gradient is a gradient of zero."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        zeros = [np.zeros_like(param.data) for param in self._params]
-        super().step([zero if grad is None else grad for grad, zero in zip(grads, zeros, strict=True)], lrs)
-
-
-class _NoneIsLast(_Plumbing):
-    """Bookkeeping: no gradient is the gradient of the step before."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        self._last = [old if grad is None else grad for grad, old in zip(grads, self._last, strict=True)]
-        super().step(self._last, lrs)
-
-
-class _LateLr(_Plumbing):
-    """Bookkeeping: a new learning rate takes effect a step late."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        late, self._last_lrs = self._last_lrs or lrs, lrs
-        super().step(grads, late)
-
-
-class _FirstGroup(_Plumbing):
-    """Bookkeeping: all groups have the first one's options."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        first, *others = self._optimizer.param_groups
-        for group in others:
-            group.update({name: value for name, value in first.items() if name != "params"})
-        super().step(grads, lrs)
-
-
-class _SharedCount(_Plumbing):
-    """Bookkeeping: all parameters share one step count."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        super().step(grads, lrs)
-        entries = [self._optimizer.state[param] for param in self._params]
-        most = max(entry.get("step", 0) for entry in entries)
-        for entry in entries:
-            if len(entry):
-                entry["step"] = most
-
-
-class _Forgets(_Plumbing):
-    """Bookkeeping: the state is lost between steps."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        for array in self._arrays():
-            array[...] = 0
-        super().step(grads, lrs)
-
-
-class _HalfState(_Plumbing):
-    """Precision: the state is stored in float16."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        super().step(grads, lrs)
-        for array in self._arrays():
-            real = array.view(array.real.dtype)
-            real[...] = real.astype(np.float16)
-
-
-class _BfloatState(_Plumbing):
-    """Precision: the state is stored in bfloat16."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        super().step(grads, lrs)
-        for array in self._arrays():
-            real = array.view(array.real.dtype)
-            mantissa, exponent = np.frexp(real)
-            real[...] = np.ldexp(np.round(mantissa * 256) / 256, exponent)
-
-
-class _HalfGradient(_Plumbing):
-    """Precision: the gradient passes through float16."""
-
-    def step(self, grads: list[Any], lrs: list[float]) -> None:
-        def half(grad: Any) -> Any:
-            flat = np.ascontiguousarray(grad).reshape(-1).view(grad.real.dtype)
-            return flat.astype(np.float16).astype(flat.dtype).view(grad.dtype).reshape(grad.shape)
-
-        super().step([None if grad is None else half(grad) for grad in grads], lrs)
-
-
-_PLUMBING = (
-    _Skips,
-    _Doubles,
-    _NoneIsZero,
-    _NoneIsLast,
-    _LateLr,
-    _FirstGroup,
-    _SharedCount,
-    _Forgets,
-    _HalfState,
-    _BfloatState,
-    _HalfGradient,
-)

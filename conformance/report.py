@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from refoptim.conformance import cases, suite
 from refoptim.conformance import mutants as wrong
-from refoptim.conformance import suite
+from refoptim.conformance.automatic import SHARE, Score, score
 from refoptim.conformance.suite import Measured, Row
 
 _COLUMNS = (
@@ -38,15 +39,20 @@ class Outcome(NamedTuple):
     rows: list[Row]
     rejected: dict[str, str]  # mutants, and what gave each away
     survivors: list[str]
+    automatic: Score | None = None  # of the mutants that are made automatically, if they were asked for
 
     @property
     def passed(self) -> bool:
-        """Whether every implementation is within its limits and every mutant is rejected."""
-        return not self.survivors and not any(row.failures for row in self.rows)
+        """Whether every implementation is within its limits and every mutant is rejected, or its survival explained."""
+        judged = self.automatic is None or self.automatic.passed
+        return judged and not self.survivors and not any(row.failures for row in self.rows)
 
 
-def run(pattern: str = "", *, quiet: bool = False) -> Outcome:
-    """Run the suite: the exams whose description contains the pattern, then the mutants."""
+def run(pattern: str = "", *, quiet: bool = False, with_automatic: bool = False) -> Outcome:
+    """Run the suite: the exams whose description contains the pattern, then the mutants.
+
+    The automatic mutants, if they are asked for, are those of the algorithms of these exams.
+    """
     found: list[Row] = []
     for module, case, dtype in tqdm(
         suite.plan(pattern), desc="implementations", unit="exam", disable=quiet, leave=False
@@ -62,7 +68,9 @@ def run(pattern: str = "", *, quiet: bool = False) -> Outcome:
             survivors.append(name)
         else:
             rejected[name] = reason
-    return Outcome(found, rejected, survivors)
+    chosen = {id(module) for module, _, _ in suite.plan(pattern)}
+    stems = [stem for stem, module in cases.stems().items() if id(module) in chosen]
+    return Outcome(found, rejected, survivors, score(stems, exams, quiet=quiet) if with_automatic else None)
 
 
 def text(outcome: Outcome, *, with_mutants: bool = False) -> str:
@@ -82,9 +90,21 @@ def text(outcome: Outcome, *, with_mutants: bool = False) -> str:
     if with_mutants:
         lines += [f"  rejected  {name}  [{reason}]" for name, reason in outcome.rejected.items()]
     lines += [f"  SURVIVED  {name}" for name in outcome.survivors]
+    if outcome.automatic is not None:
+        lines += _automatic(outcome.automatic)
     if outcome.rows and outcome.rows[0].torch is None:
         lines.append("torch is not installed: no figures to compare with (pip install 'refoptim[torch]').")
     return "\n".join(lines)
+
+
+def _automatic(found: Score) -> list[str]:
+    rejected, total = len(found.rejected), len(found.rejected) + len(found.survivors)
+    lines = [f"{rejected:,} of {total:,} automatic mutants are rejected: {100 * found.share:.2f} %."]
+    if found.complete and found.share < SHARE:
+        lines.append(f"  FAILED    at least {100 * SHARE:g} % must be")
+    lines += [f"  survived  {name}  [{reason}]" for name, reason in found.survivors.items() if reason]
+    lines += [f"  SURVIVED  {name}  [not explained in survivors.py]" for name in found.unexplained]
+    return lines + [f"  STALE     {name}  [explained in survivors.py, and does not survive]" for name in found.stale]
 
 
 def _line(row: Row) -> str:
@@ -133,6 +153,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             for row in outcome.rows
         ],
         "mutants": {"rejected": outcome.rejected, "survivors": outcome.survivors},
+        "automatic_mutants": outcome.automatic and outcome.automatic._asdict() | {"share": outcome.automatic.share},
     }
 
 

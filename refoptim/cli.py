@@ -19,7 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     conformance.add_argument("--filter", default="", metavar="TEXT", help="only rows that contain this, e.g. AdamW")
     conformance.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there too")
-    conformance.add_argument("--mutants", action="store_true", help="list what gave each wrong optimizer away")
+    conformance.add_argument(
+        "--mutants",
+        action="store_true",
+        help="list what gave each wrong optimizer away, and judge some thousand more that are made automatically",
+    )
     conformance.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
     return _conformance(options)
@@ -39,7 +43,7 @@ def _conformance(options: argparse.Namespace) -> int:
     if not suite.plan(options.filter):
         print(f"--filter {options.filter!r} matches nothing; try AdamW, float64 or momentum", file=sys.stderr)
         return 2
-    outcome = report.run(options.filter, quiet=options.quiet)
+    outcome = report.run(options.filter, quiet=options.quiet, with_automatic=options.mutants)
     print(report.text(outcome, with_mutants=options.mutants))
     if options.json is not None:
         report.write_json(outcome, options.json)

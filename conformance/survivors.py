@@ -1,0 +1,61 @@
+"""The automatic mutants that the exams do not reject, and why: most compute the same numbers as what they were made of.
+
+A mutant that is not here must be rejected, and one that is here must survive.
+"""
+
+_DIVIDED = "not lr_decay or not isfinite(lr) or (not isfinite(lr_decay))"
+_VARIANCE = "fma(h.alpha, fma(-a, a, v), h.spread * distance * distance)"
+
+SURVIVORS: dict[str, tuple[str, ...]] = {
+    "The plain quotient has two roundings more than the exact one, in float64: too few for an exam.": (
+        f"adagrad: Adagrad._decayed: {_DIVIDED} -> True",
+        "adagrad: Adagrad._decayed: not lr_decay -> lr_decay",
+        "adagrad: Adagrad._decayed: not isfinite(lr) -> isfinite(lr)",
+        "adagrad: Adagrad._decayed: not isfinite(lr_decay) -> isfinite(lr_decay)",
+    ),
+    "Without decay the exact quotient is lr as well; an infinite rate has no exact value to be judged by.": (
+        f"adagrad: Adagrad._decayed: {_DIVIDED} -> not lr_decay and (not isfinite(lr)) and (not isfinite(lr_decay))",
+        f"adagrad: Adagrad._decayed: {_DIVIDED} -> not lr_decay",
+        f"adagrad: Adagrad._decayed: {_DIVIDED} -> not isfinite(lr)",
+        f"adagrad: Adagrad._decayed: {_DIVIDED} -> not isfinite(lr_decay)",
+        f"adagrad: Adagrad._decayed: {_DIVIDED} -> False",
+        "adagrad: Adagrad._decayed: isfinite(lr) -> lr",
+        "adagrad: Adagrad._decayed: isfinite(lr_decay) -> lr_decay",
+    ),
+    "The plain quotient is of rates without decay, which is lr however it is written, or of infinite ones.": (
+        "adagrad: Adagrad._decayed: lr / (1 + taken * lr_decay) -> lr * (1 + taken * lr_decay)",
+        "adagrad: Adagrad._decayed: lr / (1 + taken * lr_decay) -> lr",
+        "adagrad: Adagrad._decayed: 1 + taken * lr_decay -> 1 - taken * lr_decay",
+        "adagrad: Adagrad._decayed: taken * lr_decay -> lr_decay",
+    ),
+    "A step count is an int but where a state was edited.": ("adagrad: Adagrad._decayed: int(taken) -> taken",),
+    "Whether it is 0 is all that is asked of 1 - mu.": ("asgd: ASGD._scalars: 1.0 - mu -> mu - 1.0",),
+    "Options are numbers in the exams, and stay what they are; those that carry derivatives are another matter.": tuple(
+        f"{name}._advance: not group['differentiable'] -> {wrong}"
+        for name in ("asgd: ASGD", "nadam: NAdam")
+        for wrong in ("group['differentiable']", "True", "False")
+    ),
+    "State of which no step has been taken comes from a hand that edits it, not from a run.": (
+        "asgd: ASGD._weights: host is None or host['step'] == 0 -> host is None",
+        "asgd: ASGD._weights: host['step'] == 0 -> host['step'] + 1 == 0",
+        "asgd: ASGD._weights: host['step'] == 0 -> host['step'] == -1",
+    ),
+    "A product with 1 is exact. It is there because g is a product, which a compiler may merge with a sum.": tuple(
+        f"rmsprop: {rule}: fma(h.one, g, -a) -> {wrong}"
+        for rule in ("centered", "centered_momentum")
+        for wrong in ("g + -a", "fma(h.one, -a, g)")
+    ),
+    "The rule without momentum runs where momentum is 0.": (
+        f"rmsprop: centered: maximum({_VARIANCE}, h.zero) -> maximum({_VARIANCE}, h.momentum)",
+    ),
+    "Learning rates are numbers in the exams; these are about arrays of one element.": (
+        "rprop: Rprop._initial_values: isinstance(lr, np.ndarray | np.generic) -> False",
+        "rprop: Rprop._initial_values: np.ndarray | np.generic -> np.ndarray",
+        "rprop: Rprop._initial_values: np.ndarray | np.generic -> np.generic",
+        "rprop: Rprop._initial_values: lr.reshape(()) if getattr(lr, 'ndim', 0) else lr -> lr",
+        "rprop: Rprop._initial_values: lr.reshape(()) -> ()",
+    ),
+    "Nesterov's momentum allows no dampening: it is a product with 1.": (
+        "sgd: nesterov: h.one_minus_dampening * g -> g",
+    ),
+}
