@@ -99,6 +99,7 @@ class TorchRun:
     def __init__(self, optimizer: str, scenario: Scenario) -> None:
         torch: Any = import_module("torch")
         self._torch = torch
+        self._numbers = getattr(refoptim, optimizer).initial_host
         self._params = [torch.nn.Parameter(torch.tensor(start.theta)) for start in scenario.starts]
         groups = [
             {"params": [p for p, owner in zip(self._params, scenario.group_of, strict=True) if owner == i], **group}
@@ -109,7 +110,7 @@ class TorchRun:
         for param, start in zip(self._params, scenario.starts, strict=True):
             if start.taken:
                 state = {name: torch.tensor(array) for name, array in start.state.items()}
-                host = start.host | ({} if optimizer == "SGD" else {"step": float(start.taken)})
+                host = start.host | ({"step": float(start.taken)} if "step" in self._numbers else {})
                 numbers = {name: torch.tensor(value) for name, value in host.items()}
                 if optimizer == "SparseAdam":
                     numbers["step"] = start.taken
@@ -137,8 +138,8 @@ class TorchRun:
     def state(self, index: int) -> dict[str, Array]:
         """Return a parameter's state arrays."""
         entry = self._optimizer.state[self._params[index]]
-        arrays = {name: value for name, value in entry.items() if self._torch.is_tensor(value) and name != "step"}
-        return {name: value.numpy() for name, value in arrays.items() if value.shape == self._params[index].shape}
+        arrays = {name: value for name, value in entry.items() if name not in self._numbers}
+        return {name: value.numpy() for name, value in arrays.items() if self._torch.is_tensor(value)}
 
 
 def torch_subject() -> Subject | None:

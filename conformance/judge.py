@@ -61,11 +61,12 @@ class Truth:
         start = self.scenario.starts[index]
         first = next((i for i, grads in enumerate(self.scenario.grads) if grads[index] is not None), 0)
         lr = self.scenario.lrs[first][owner]
-        begun = start.state or {
-            name: _filled(start.theta, meaning.initial(lr).get(name, 0.0)) for name in meaning.state
+        begun = {
+            name: start.state[name] if name in start.state else _filled(zeros, meaning.initial(lr).get(name, 0.0))
+            for name, zeros in meaning.zeros(start.theta).items()
         }
         host = truth.exact_symbols(start.host or meaning.host(lr))
-        values = [truth.balls(reals(array)) for array in (start.theta, *begun.values())]
+        values = [_exact(array) for array in (start.theta, *begun.values())]
         largest = [_sizes(value) for value in values]
         t = start.taken
         for grads, lrs in zip(self.scenario.grads, self.scenario.lrs, strict=True):
@@ -73,13 +74,16 @@ class Truth:
             if grad is None:
                 continue
             t += 1
-            symbols = truth.exact_symbols(meaning.symbols(t) | {"gamma": lrs[owner]}) | host
-            values = [
-                _as_balls(v) for v in meaning.formula(values[0], truth.balls(reals(grad)), *values[1:], **symbols)
-            ]
+            symbols = meaning.symbols(t) | meaning.typed(start.theta.dtype) | {"gamma": lrs[owner]}
+            symbols = truth.exact_symbols(symbols) | host
+            values = [_as_balls(v) for v in meaning.formula(values[0], _exact(grad), *values[1:], **symbols)]
             host = meaning.advance(**symbols) if meaning.advance else host
             largest = [np.maximum(old, _sizes(value)) for old, value in zip(largest, values, strict=True)]
-        return Exact(values[0], dict(zip(meaning.state, values[1:], strict=True)) if t else {}, largest)
+        if meaning.whole:
+            largest[0][:] = largest[0].max()
+        state = {name: value for name, value in zip(meaning.state, values[1:], strict=True) if t and value.size}
+        sizes = [size for size in largest[1:] if size.size]
+        return Exact(values[0], state, [largest[0], *sizes])
 
     def judge(self, subject: Subject) -> list[Distance]:
         """Run a subject through the scenario and return its distance, by parameter."""
@@ -108,8 +112,13 @@ def _filled(like: Array, value: float) -> Array:
     return np.full(like.shape, complex(value, value) if like.dtype.kind == "c" else value, like.dtype)
 
 
+def _exact(array: Array) -> truth.Balls:
+    """Return an array's numbers as balls: of matrices in their shape, of all others flat."""
+    return truth.balls(array if array.ndim > 1 and array.dtype.kind == "f" else reals(array))
+
+
 def _sizes(values: truth.Balls) -> Array:
-    return np.array([abs(float(value.mid())) for value in values])
+    return np.array([abs(float(value.mid())) for value in values.ravel()])
 
 
 def _as_balls(values: Any) -> truth.Balls:

@@ -16,7 +16,6 @@ from refoptim.conformance.plumbing import PLUMBING
 from refoptim.conformance.scenario import Scenario
 from refoptim.conformance.specials import Specials
 from refoptim.conformance.suite import Exam, failures
-from refoptim.conformance.tolerances import LIMITS
 from refoptim.kernels import arithmetic
 
 
@@ -37,7 +36,8 @@ def mutants() -> list[Mutant]:
     """Return the mutants of every algorithm: of its rules, its host scalars, and the bookkeeping around them."""
     found: list[Mutant] = []
     for stem, module in cases.stems().items():
-        found += [_rule_mutant(stem, mutant) for mutant in module.RULE_MUTANTS]
+        written = (*module.RULE_MUTANTS, *getattr(module, "PROGRAM_MUTANTS", ()))
+        found += [_rule_mutant(stem, mutant) for mutant in written]
         found += [_scalar_mutant(stem, mutant) for mutant in module.SCALAR_MUTANTS]
         for optimizer in dict.fromkeys(case.optimizer for case in module.CASES):
             found += [
@@ -66,7 +66,7 @@ class MutantExam(Exam):
     def rejects(self, subject: Subject) -> str | None:
         """Return why a subject fails, or None if it passes."""
         with np.errstate(all="ignore"):
-            if found := failures(self.measure(subject, long=False), LIMITS["fused"], None):
+            if found := failures(self.measure(subject, long=False), self.limits["fused"], None):
                 return found[0]
             if self._specials and (differences := self._specials.differences(subject)):
                 return f"infinity, NaN and zero: {differences} where they should not be, or not where they should"
@@ -105,8 +105,11 @@ def rule_subject(module: ModuleType, rule: str, source: str) -> Subject:
     own = [f for f in vars(module).values() if isinstance(f, FunctionType) and f.__globals__ is vars(module)]
     names |= {f.__name__: FunctionType(f.__code__, names, f.__name__, f.__defaults__, f.__closure__) for f in own}
     exec(source, names)  # noqa: S102  the rule's own source, with one thing wrong
-    names[f"{rule}_cpu"] = _plain_loop(names[rule], module.Scalars)
-    replaced = {id(vars(module)[name]): names[name] for name in (f"{rule}_cpu", *(f.__name__ for f in own))}
+    changed = [f.__name__ for f in own]
+    if f"{rule}_cpu" in names:  # a rule; a program runs as it is
+        names[f"{rule}_cpu"] = _plain_loop(names[rule], module.Scalars)
+        changed.append(f"{rule}_cpu")
+    replaced = {id(vars(module)[name]): names[name] for name in changed}
 
     def subject(optimizer: str, scenario: Scenario) -> Run:
         class Wrong(getattr(refoptim, optimizer)):  # pyright: ignore[reportUntypedBaseClass]

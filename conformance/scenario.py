@@ -46,32 +46,33 @@ def one_step(case: Case, meaning: Meaning, dtype: Any, t: int, kind: str, size: 
     """
     rng = generator(case, np.dtype(dtype).name, t, kind)
     probe = kind == "probe"
+    shape = case.shape or (size,)
     lr = 1.0 if probe else case.options.get("lr", 1e-3)
-    sign = rng.choice([-1.0, 1.0], size)
-    theta = rng.standard_normal(size)
+    sign = rng.choice([-1.0, 1.0], shape)
+    theta = rng.standard_normal(shape)
     if probe:
         theta = _without_cancellation(meaning, np.abs(theta), sign)
-        theta[::2] = 0.0
-    scale = 2.0 ** rng.uniform(-40, 10, size) if probe else 10.0 ** rng.uniform(-3, 1, size)
-    noise = rng.uniform(0.5, 1.5, (t, size)) * sign if probe else rng.standard_normal((t, size))
+        theta.reshape(-1)[::2] = 0.0
+    scale = 2.0 ** rng.uniform(-40, 10, shape) if probe else 10.0 ** rng.uniform(-3, 1, shape)
+    noise = rng.uniform(0.5, 1.5, (t, *shape)) * sign if probe else rng.standard_normal((t, *shape))
     grads = (noise * scale).astype(_real(dtype))
     theta = theta.astype(_real(dtype))
     state: dict[str, Array] = {}
     host = meaning.host(lr)
     if t > 1:
-        values = [
-            theta.astype(np.float64),
-            *(np.full(size, meaning.initial(lr).get(name, 0.0)) for name in meaning.state),
-        ]
+        wide = theta.astype(np.float64)
+        begun = (array + meaning.initial(lr).get(name, 0.0) for name, array in meaning.zeros(wide).items())
+        values = [wide, *begun]
         for step in range(1, t):
-            symbols = meaning.symbols(step) | {"gamma": lr} | host
+            symbols = meaning.symbols(step) | meaning.typed(dtype) | {"gamma": lr} | host
             still = values[0]
             values = list(meaning.formula(values[0], grads[step - 1].astype(np.float64), *values[1:], **symbols))
             host = meaning.advance(**symbols) if meaning.advance else host
             if probe:
                 values[0] = still
         theta, *arrays = (value.astype(_real(dtype)) for value in values)
-        state = dict(zip(meaning.state, (_as(array, dtype) for array in arrays), strict=True))
+        named = zip(meaning.state, arrays, strict=True)
+        state = {name: _as(array, dtype) for name, array in named if array.size}
     start = Start(_as(theta, dtype), t - 1, state, host if t > 1 else {})
     last: list[Array | None] = [_as(grads[-1], dtype)]
     return Scenario(f"{kind} t={t}", [dict(case.options)], [0], [start], [last], [[lr]])
@@ -80,8 +81,8 @@ def one_step(case: Case, meaning: Meaning, dtype: Any, t: int, kind: str, size: 
 def _without_cancellation(meaning: Meaning, sizes: Array, grad_sign: Array) -> Array:
     """Return parameters to which decay and update add, or that are at least twice as large as the update."""
     symbols = meaning.symbols(1)
-    climbs = 1.0 if symbols["maximize"] else -1.0
-    if symbols.get("lambda_", 0) != 0 and not symbols.get("decoupled"):
+    climbs = 1.0 if symbols.get("maximize") else -1.0
+    if symbols.get("lambda_", 0) != 0 and not (meaning.decoupled or symbols.get("decoupled")):
         # Decay that adds to the gradient makes the update point to zero.
         return (2.0 + sizes) * -climbs * grad_sign
     return sizes * climbs * grad_sign
@@ -91,9 +92,10 @@ def trajectory(case: Case, dtype: Any, steps: int = 1000, size: int = 48) -> Sce
     """Return a long run of one parameter under noisy gradients of sizes from 1e-3 to 10."""
     rng = generator(case, np.dtype(dtype).name, "trajectory")
     lr = case.options.get("lr", 1e-3)
-    scale = 10.0 ** rng.uniform(-3, 1, size)
-    noise = (rng.standard_normal((steps, size)) * scale).astype(_real(dtype))
-    start = Start(_as(rng.standard_normal(size).astype(_real(dtype)), dtype), 0, {}, {})
+    shape = case.shape or (size,)
+    scale = 10.0 ** rng.uniform(-3, 1, shape)
+    noise = (rng.standard_normal((steps, *shape)) * scale).astype(_real(dtype))
+    start = Start(_as(rng.standard_normal(shape).astype(_real(dtype)), dtype), 0, {}, {})
     grads: list[list[Array | None]] = [[_as(row, dtype)] for row in noise]
     return Scenario("trajectory", [dict(case.options)], [0], [start], grads, [[lr]] * steps)
 
@@ -102,13 +104,12 @@ def bookkeeping(case: Case, meaning: Meaning, dtype: Any, steps: int = 9) -> Sce
     """Return a short run of four parameters in two groups, some without gradients at times, learning rates changing."""
     rng = generator(case, np.dtype(dtype).name, "bookkeeping")
     real = _real(dtype)
-    shapes = [(2, 3), (), (4,), (2,)]
-    starts = [Start(_as(rng.standard_normal((*s, 2)).astype(real), dtype, s), 0, {}, {}) for s in shapes]
+    starts = [Start(_as(rng.standard_normal((*s, 2)).astype(real), dtype, s), 0, {}, {}) for s in meaning.shapes]
     absent = {(1, 0), (2, 1), (3, 1), (1, 2), (4, 2), (0, 3), (4, 3), (5, 0), (5, 1), (5, 2), (5, 3)}
     grads: list[list[Array | None]] = [
         [
             None if (step, i) in absent else _as(rng.standard_normal((*shape, 2)).astype(real), dtype, shape)
-            for i, shape in enumerate(shapes)
+            for i, shape in enumerate(meaning.shapes)
         ]
         for step in range(steps)
     ]

@@ -61,13 +61,14 @@ class Exam:
         meaning = module.meaning(case)
         self.case = case
         self.dtype = np.dtype(dtype)
+        self.limits: dict[str, Limits] = getattr(module, "LIMITS", LIMITS)
         scenarios = {
             kind: [one_step(case, meaning, dtype, t, kind, size) for t in steps] for kind in ("realistic", "probe")
         }
         self._realistic = [Truth(case, [meaning], scenario) for scenario in scenarios["realistic"]]
         self._probe = [Truth(case, [meaning], scenario) for scenario in scenarios["probe"]]
         short = bookkeeping(case, meaning, dtype)
-        self._short = Truth(case, [module.meaning(Case(case.optimizer, group)) for group in short.groups], short)
+        self._short = Truth(case, [module.meaning(case._replace(options=group)) for group in short.groups], short)
         self._long: Truth | None = None
         self._meaning = meaning
 
@@ -88,7 +89,7 @@ class Exam:
         if not long:
             return measured
         if self._long is None:
-            self._long = Truth(self.case, [self._meaning], trajectory(self.case, self.dtype))
+            self._long = Truth(self.case, [self._meaning], trajectory(self.case, self.dtype, self._meaning.steps))
         distance = self._long.judge(subject)[0]
         for name, errors in distance.state.items():
             measured.states[name] = measured.states[name]._replace(median=float(np.median(errors)))
@@ -142,7 +143,7 @@ def rows(module: Any, case: Case, dtype: Any) -> Iterator[Row]:
     exam = Exam(case, module, dtype)
     witness = torch_subject()
     torch = None if witness is None else exam.measure(witness)
-    for name, limits in LIMITS.items():
+    for name, limits in exam.limits.items():
         if IMPLEMENTATIONS[name].get("arithmetic") == "float64" and exam.dtype.name in ("float64", "complex128"):
             continue
         measured = exam.measure(refoptim_subject(name))

@@ -47,3 +47,29 @@ CLOSE = {
     "derivative": {"rtol": 1e-6, "atol": 1e-9},  # finite differences
     "derivative by two libraries": {"rtol": 1e-9, "atol": 1e-12},
 }
+
+# Muon's update is made of 15 products of matrices, which enlarge the smallest singular values by up to 3.4445**5 = 485,
+# and with them what was rounded before. In ulps of the largest parameter; float64 arithmetic has digits to spare.
+MATRIX_LIMITS = {
+    name: limits if name == "float64" else limits._replace(probe=24.0, short=24.0) for name, limits in LIMITS.items()
+}
+
+CLOSE |= {
+    # Relative to the largest element: products in another order, through Muon's iteration.
+    "matrix float64": {"rtol": 0.0, "atol": 1e-13},
+    "matrix float32": {"rtol": 0.0, "atol": 1e-5},
+    "matrix bfloat16": {"rtol": 0.0, "atol": 0.03},  # torch's own error
+}
+
+
+class MinimizerLimits(NamedTuple):
+    """How far a minimizer may be from the exact value, in ulps of the largest element of each vector."""
+
+    direction: float  # one iteration's direction, from a given history
+    pair: float  # the step and the change of the gradient that it keeps: one rounding each
+    t: float  # the step size
+    theta: float  # the parameters after one iteration
+    run: float  # the parameters after 10 iterations
+
+
+MINIMIZER_LIMITS = MinimizerLimits(direction=8.0, pair=0.501, t=16.0, theta=8.0, run=64.0)

@@ -40,7 +40,7 @@ def nesterov(theta, g, b, h):
     g = h.sign * g
     if h.weight_decay != 0:
         g = fma(h.weight_decay, theta, g)
-    b = fma(h.momentum, b, h.one_minus_dampening * g)
+    b = fma(h.momentum, b, g)
     return fma(-h.lr, fma(h.momentum, b, g), theta), b
 
 

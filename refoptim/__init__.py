@@ -2,11 +2,13 @@
 
 from .optimizer import Optimizer as Optimizer
 from .optimizers.adadelta import Adadelta as Adadelta
+from .optimizers.adafactor import Adafactor as Adafactor
 from .optimizers.adagrad import Adagrad as Adagrad
 from .optimizers.adam import Adam as Adam
 from .optimizers.adam import AdamW as AdamW
 from .optimizers.adamax import Adamax as Adamax
 from .optimizers.asgd import ASGD as ASGD
+from .optimizers.muon import Muon as Muon
 from .optimizers.nadam import NAdam as NAdam
 from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSprop as RMSprop

@@ -28,6 +28,7 @@ class Variant(NamedTuple):
     # Whether gradients may be sparse: "" no, "rows" for steps of their rows alone, "history" for steps of all rows that
     # have state.
     sparse: str = ""
+    typed: Callable[[np.dtype[Any]], dict[str, Any]] = lambda _: {}  # symbols that depend on the parameters' real type
 
 
 class Algorithm(Protocol):
@@ -103,6 +104,7 @@ def _for_loop(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
 def _for_each_shape(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula for one parameter after the other, in its shape."""
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
+    symbols |= settings.variant.typed(slots.real)
     shaped = slots.shaped_arrays(run, settings.variant.state)
     return [(_evaluate, (settings, symbols, arrays)) for arrays in shaped if arrays[0].size]
 

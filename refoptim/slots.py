@@ -158,7 +158,7 @@ class Slots:
         """Make sure that these state arrays exist. It shows nowhere until a parameter has state."""
         for name in names:
             if name not in self.arrays:
-                if self.host is not None or self.hosts is not None:
+                if any(self._lacks(name, place) for place in range(len(self.params))):
                     raise KeyError(
                         f"{name}: the option that needs this state was switched on after the first step; "
                         f"the state has {', '.join(self.arrays)}"
@@ -167,6 +167,10 @@ class Slots:
         if any(fill.values()) or self._filled:
             self._fill(names, fill)
             self._filled = any(fill.values())
+
+    def _lacks(self, name: str, place: int) -> bool:
+        """Return whether a parameter with state would have this array too, had it been there from the start."""
+        return self.host_of(place) is not None and self.shape_of(name, place) is not None
 
     def _fill(self, names: tuple[str, ...], values: Mapping[str, float]) -> None:
         """Write the initial values of state that has not begun: the only place that knows them all is the step."""

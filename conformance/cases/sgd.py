@@ -37,6 +37,7 @@ def meaning(case: Case) -> Meaning:
 
 
 _DECAY = "fma(h.weight_decay, theta, g)"
+_AHEAD = "fma(-h.lr, fma(h.momentum, b, g)"
 
 RULE_MUTANTS = (
     *(
@@ -53,21 +54,21 @@ RULE_MUTANTS = (
     ),
     RuleMutant("maximize turns the decay too", "sgd", "fma(-h.lr, g, theta)", "fma(-h.lr * h.sign, g, theta)"),
     *(
-        RuleMutant(name, rule, right, wrong)
-        for rule in ("momentum", "nesterov")
-        for name, right, wrong in (
-            ("momentum sign", "fma(h.momentum, b, h", "fma(-h.momentum, b, h"),
-            ("momentum dropped", "fma(h.momentum, b, h.one_minus_dampening * g)", "h.one_minus_dampening * g"),
-            ("learning rate inside the buffer", "h.one_minus_dampening * g)", "h.lr * g)"),
-            ("buffer not kept", "theta), b", "theta), h.momentum * b"),
+        RuleMutant(name, rule, f"b = fma(h.momentum, b, {g})", wrong.format(g=g))
+        for rule, g in (("momentum", "h.one_minus_dampening * g"), ("nesterov", "g"))
+        for name, wrong in (
+            ("momentum sign", "b = fma(-h.momentum, b, {g})"),
+            ("momentum dropped", "b = {g}"),
+            ("learning rate inside the buffer", "b = fma(h.momentum, b, h.lr * g)"),
         )
     ),
+    *(RuleMutant("buffer not kept", rule, "theta), b", "theta), h.momentum * b") for rule in ("momentum", "nesterov")),
     RuleMutant("dampening dropped", "momentum", "h.one_minus_dampening * g", "g"),
     RuleMutant("dampening on the buffer", "momentum", "h.one_minus_dampening * g)", "g) * h.one_minus_dampening"),
     RuleMutant("steps along the gradient alone", "momentum", "fma(-h.lr, b, theta)", "fma(-h.lr, g, theta)"),
-    RuleMutant("looks ahead twice", "nesterov", "fma(h.momentum, b, g)", "fma(h.momentum, fma(h.momentum, b, g), g)"),
-    RuleMutant("does not look ahead", "nesterov", "fma(h.momentum, b, g)", "b"),
-    RuleMutant("adds the whole buffer", "nesterov", "fma(h.momentum, b, g)", "(b + g)"),
+    RuleMutant("looks ahead twice", "nesterov", _AHEAD, "fma(-h.lr, fma(h.momentum, fma(h.momentum, b, g), g)"),
+    RuleMutant("does not look ahead", "nesterov", _AHEAD, "fma(-h.lr, b"),
+    RuleMutant("adds the whole buffer", "nesterov", _AHEAD, "fma(-h.lr, (b + g)"),
 )
 
 

@@ -1,0 +1,174 @@
+"""Matrix products that do not depend on who computes them: each element is one chain of fmas, its terms in order.
+
+On the CPU a tile of ``HEIGHT`` rows and one vector of columns stays in registers from the first term to the last. The
+right matrix is first copied into strips that are one vector wide, so that the terms of a tile lie behind each other.
+The width of the vector is no part of the result: every column has its own chain.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from refoptim.kernels.arithmetic import fma
+from refoptim.kernels.jit import CpuLoop, cpu_part, cuda, gpu_kernel
+
+HEIGHT = 6  # rows of a tile: with AVX2's 16 registers, 12 hold the sums of 64 bytes of columns
+LINE = 64  # bytes of columns of a tile
+BAND = 8 * HEIGHT  # rows that one thread computes at a time
+STRIPS = 8  # strips that stay in the cache while a band passes them
+# Waking the other threads takes as long as one thread needs for about this many terms.
+SERIAL_BELOW = 1_000_000
+# Threads of a block, down and across, and the terms that they load at a time.
+TILE = 16
+
+_intrinsic: Any = intrinsic
+
+
+@_intrinsic
+def _compute_tile(typing_context, tile, a, row, strips, strip):
+    """Write into the tile: the rows of a from this one on, times a strip."""
+
+    def generate(context, builder, signature, arguments):
+        tile_type, a_type, index, strips_type, _ = signature.args
+        tile, a, row, strips, strip = arguments
+        bits = a_type.dtype.bitwidth
+        width = LINE * 8 // bits
+        vector = ir.VectorType(context.get_data_type(a_type.dtype), width)
+        constant = context.get_constant
+
+        def pointer(kind: Any, array: Any, *place: Any) -> Any:
+            return cgutils.get_item_pointer(
+                context, builder, kind, context.make_array(kind)(context, builder, array), list(place)
+            )
+
+        rows, depth = cgutils.unpack_tuple(builder, context.make_array(a_type)(context, builder, a).shape, 2)
+        last = builder.sub(rows, constant(index, 1))
+        starts, sums = [], []
+        for i in range(HEIGHT):
+            below = builder.add(row, constant(index, i))
+            # Behind the last row it is computed again, for nobody.
+            below = builder.select(builder.icmp_signed("<", below, last), below, last)
+            starts.append(pointer(a_type, a, below, constant(index, 0)))
+            sums.append(cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * width)))
+        first = pointer(strips_type, strips, strip, constant(index, 0), constant(index, 0))
+        lines = builder.bitcast(first, vector.as_pointer())
+        kind = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{width}f{bits}")
+        nothing, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+        with cgutils.for_range(builder, depth) as loop:
+            line = builder.load(builder.gep(lines, [loop.index]), align=bits // 8)
+            for start, total in zip(starts, sums, strict=True):
+                x = builder.insert_element(nothing, builder.load(builder.gep(start, [loop.index])), lane(0))
+                x = builder.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(lane, width), [0] * width))
+                builder.store(builder.call(fma, [x, line, builder.load(total)]), total)
+        for i, total in enumerate(sums):
+            target = pointer(tile_type, tile, constant(index, i), constant(index, 0))
+            builder.store(builder.load(total), builder.bitcast(target, vector.as_pointer()), align=bits // 8)
+        return context.get_dummy_value()
+
+    return types.none(tile, a, row, strips, strip), generate
+
+
+@cpu_part
+def _compute_band(out, a, strips, top, first):
+    """Compute a band of rows, from this strip on."""
+    width = strips.shape[2]
+    rows, columns = out.shape
+    tile = np.empty((HEIGHT, width), out.dtype)
+    for left in range(first, strips.shape[0], STRIPS):
+        for row in range(top, min(top + BAND, rows), HEIGHT):
+            for strip in range(left, min(left + STRIPS, strips.shape[0])):
+                _compute_tile(tile, a, row, strips, strip)
+                for i in range(min(HEIGHT, rows - row)):
+                    for j in range(min(width, columns - strip * width)):
+                        out[row + i, strip * width + j] = tile[i, j]
+
+
+def matmul_cpu(out, a, b):
+    width = LINE // out.itemsize
+    strips = np.zeros(((b.shape[1] + width - 1) // width, b.shape[0], width), b.dtype)
+    for strip in prange(strips.shape[0]):
+        for k in range(b.shape[0]):
+            for j in range(min(width, b.shape[1] - strip * width)):
+                strips[strip, k, j] = b[k, strip * width + j]
+    for band in prange((out.shape[0] + BAND - 1) // BAND):
+        _compute_band(out, a, strips, band * BAND, 0)
+
+
+def gram_cpu(out, a):
+    width = LINE // out.itemsize
+    strips = np.zeros(((a.shape[0] + width - 1) // width, a.shape[1], width), a.dtype)
+    for strip in prange(strips.shape[0]):
+        for j in range(min(width, a.shape[0] - strip * width)):
+            for k in range(a.shape[1]):
+                strips[strip, k, j] = a[strip * width + j, k]
+    bands = (out.shape[0] + BAND - 1) // BAND
+    for turn in prange(bands):
+        # Upper bands are longer than lower ones: in turn, so that neighbours share the work evenly.
+        band = bands - 1 - turn // 2 if turn % 2 else turn // 2
+        _compute_band(out, a, strips, band * BAND, band * BAND // width)
+    for i in prange(out.shape[0]):
+        for j in range(i):
+            out[i, j] = out[j, i]
+
+
+class CpuProduct(CpuLoop):
+    """A product of matrices: as many terms as rows times columns times what is between."""
+
+    def __call__(self, out: Any, a: Any, *others: Any) -> None:
+        """Write the product into the first matrix."""
+        (self.serial if out.size * a.shape[1] < SERIAL_BELOW else self.parallel)(out, a, *others)
+
+
+_matmul, _gram = CpuProduct(matmul_cpu), CpuProduct(gram_cpu)
+
+
+def matmul(out: Any, a: Any, b: Any) -> None:
+    """Write a @ b into out. All three are C-contiguous matrices of one type, and out is another than a and b."""
+    _check(out, a, b)
+    if a.shape[1] != b.shape[0] or out.shape != (a.shape[0], b.shape[1]):
+        raise ValueError(f"matrices of shapes {a.shape} and {b.shape} have no product of shape {out.shape}")
+    _matmul(out, a, b)
+
+
+def gram(out: Any, a: Any) -> None:
+    """Write a @ a.T into out, which is symmetric: one half is computed, and copied to the other."""
+    _check(out, a)
+    if out.shape != (a.shape[0], a.shape[0]):
+        raise ValueError(f"a matrix of shape {a.shape} has no Gram matrix of shape {out.shape}")
+    _gram(out, a)
+
+
+def _check(out: Any, *factors: Any) -> None:
+    for array in (out, *factors):
+        # The compiled code reads memory as these say that it is.
+        if not (array.dtype == out.dtype and array.flags.c_contiguous and array.ndim == 2):
+            raise ValueError(f"a product takes C-contiguous matrices of one type, but got {array.dtype}, {array.shape}")
+    if any(np.may_share_memory(out, factor) for factor in factors):
+        raise ValueError("out must not share memory with a factor")
+
+
+@gpu_kernel
+def matmul_gpu(out, a, b):
+    across, down = cuda.threadIdx.x, cuda.threadIdx.y
+    row, column = cuda.blockIdx.y * TILE + down, cuda.blockIdx.x * TILE + across
+    # The simulator takes two arrays made in one line for one.
+    left = cuda.shared.array((TILE, TILE), out.dtype)
+    right = cuda.shared.array((TILE, TILE), out.dtype)
+    total = out.dtype.type(0)
+    depth = a.shape[1]
+    for start in range(0, depth, TILE):
+        if row < a.shape[0] and start + across < depth:
+            left[down, across] = a[row, start + across]
+        if column < b.shape[1] and start + down < depth:
+            right[down, across] = b[start + down, column]
+        cuda.syncthreads()
+        for k in range(min(TILE, depth - start)):
+            total = fma(left[down, k], right[k, across], total)
+        cuda.syncthreads()
+    if row < out.shape[0] and column < out.shape[1]:
+        out[row, column] = total
