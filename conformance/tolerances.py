@@ -73,3 +73,11 @@ class MinimizerLimits(NamedTuple):
 
 
 MINIMIZER_LIMITS = MinimizerLimits(direction=8.0, pair=0.501, t=16.0, theta=8.0, run=64.0)
+
+CLOSE |= {
+    "torch minimizer": {"rtol": 1e-8, "atol": 1e-8},  # LBFGS beside torch, over 10 steps of several iterations
+    "torch minimizer float32": {"rtol": 1e-3, "atol": 1e-3},  # whose dot products are float32
+    "line search": {"rtol": 1e-12, "atol": 1e-14},
+    "torch line search": {"rtol": 1e-4, "atol": 1e-6},  # whose square roots are off by an ulp, where cubics are flat
+    "minimum": {"rtol": 0.0, "atol": 1e-5},  # where a minimizer ends, beside where the minimum is
+}

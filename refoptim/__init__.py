@@ -8,6 +8,8 @@ from .optimizers.adam import Adam as Adam
 from .optimizers.adam import AdamW as AdamW
 from .optimizers.adamax import Adamax as Adamax
 from .optimizers.asgd import ASGD as ASGD
+from .optimizers.cg import CG as CG
+from .optimizers.lbfgs import LBFGS as LBFGS
 from .optimizers.muon import Muon as Muon
 from .optimizers.nadam import NAdam as NAdam
 from .optimizers.radam import RAdam as RAdam

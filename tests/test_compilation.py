@@ -6,7 +6,7 @@ import pkgutil
 import subprocess
 import sys
 from importlib import import_module
-from itertools import product
+from itertools import count, product
 
 import numpy as np
 import pytest
@@ -25,6 +25,24 @@ class SparselyFed(optim.SparseAdam):
 
     def step(self, closure=None, *, grads):
         return super().step(closure, grads=[None if grad is None else as_sparse(grad) for grad in grads])
+
+
+def closure_fed(kind):
+    """Return a minimizer that is given gradients: of where it is first, and smaller ones wherever it looks next."""
+
+    class ClosureFed(kind):
+        def step(self, closure=None, *, grads):
+            calls = count()
+
+            def closure():
+                call = next(calls)
+                for param, grad in zip(self.param_groups[0]["params"], grads, strict=True):
+                    param.grad = None if grad is None else (grad / 32**call).astype(param.dtype)
+                return -call
+
+            return super().step(closure)
+
+    return ClosureFed
 
 
 OPTIMIZERS = {
@@ -46,6 +64,8 @@ OPTIMIZERS = {
     "rmsprop-centered": (optim.RMSprop, {"centered": True}),
     "rmsprop-both": (optim.RMSprop, {"momentum": 0.9, "centered": True}),
     "sparse-adam": (SparselyFed, {}),
+    "lbfgs": (closure_fed(optim.LBFGS), {"max_iter": 3, "tolerance_change": 0}),
+    "cg": (closure_fed(optim.CG), {"max_iter": 3, "tolerance_change": 0}),
 }
 PRECISIONS = {"float32": (np.float32, None), "float64": (np.float64, None), "wide": (np.float32, "float64")}
 # What a user may write for a number.

@@ -1,0 +1,175 @@
+"""Situations of LBFGS, and mutants. They have an exam of their own: ``refoptim.conformance.minimizers``."""
+
+from typing import Any
+
+import numpy as np
+from flint import arb
+
+from refoptim.conformance.scenario import generator
+from refoptim.conformance.situation import (
+    ITERATIONS,
+    RUN_SIZE,
+    SIZE,
+    Exact,
+    FunctionMutant,
+    Situation,
+    constant,
+    dot,
+    hessian,
+)
+from refoptim.conformance.truth import balls
+from refoptim.formulas import lbfgs as formulas
+
+# Nothing that the exams of element-wise optimizers could take.
+CASES, RULE_MUTANTS, SCALAR_MUTANTS = (), (), ()
+
+_LEAST = 1e-10
+# What came before: how many pairs, the options, and how large steps and how sure their curvature are.
+_HISTORIES: dict[str, tuple[int, dict[str, Any], float, float]] = {
+    "one pair": (0, {}, 1.0, 1.0),
+    "some pairs": (4, {"lr": 0.5}, 1.0, 1.0),
+    "as many pairs as are kept": (5, {"history_size": 5}, 1.0, 1.0),
+    "one pair is kept": (1, {"history_size": 1}, 1.0, 1.0),
+    "too little curvature": (3, {}, 2e-6, 0.3),
+    "negative curvature": (3, {}, 1.0, -1.0),
+    "too little curvature at once": (0, {}, 2e-6, 0.3),
+}
+
+
+def situations(dtype: Any) -> list[Situation]:
+    """Return the iterations that are judged."""
+    found = []
+    for name, size in (("the first iteration", 3.0), ("the first iteration, near the end", 1e-3)):
+        rng = generator("LBFGS", name, dtype)
+        theta, grad = (rng.standard_normal(SIZE).astype(dtype) for _ in range(2))
+        grad = (grad * size).astype(dtype)
+        found.append(Situation(name, "LBFGS", {"lr": 0.5}, theta, constant(grad), 1.0, {}))
+    return found + [_later(name, dtype) for name in _HISTORIES]
+
+
+def _later(name: str, dtype: Any) -> Situation:
+    count, options, size, curvature = _HISTORIES[name]
+    rng = generator("LBFGS", name, dtype)
+    matrix = hessian(rng, SIZE, 10.0)
+    steps = [rng.standard_normal(SIZE).astype(dtype) for _ in range(count)]
+    changes = [(matrix @ step).astype(dtype) for step in steps]
+    curvatures = [dot(y, s) for y, s in zip(changes, steps, strict=True)]
+    d, before = ((size * rng.standard_normal(SIZE)).astype(dtype) for _ in range(2))
+    state = {
+        "func_evals": count + 1,
+        "n_iter": count + 1,
+        "d": d,
+        "t": 0.75,
+        "old_dirs": changes,
+        "old_stps": steps,
+        "ro": [1 / curvature for curvature in curvatures],
+        "H_diag": curvatures[-1] / dot(changes[-1], changes[-1]) if count else 1,
+        "prev_flat_grad": before,
+        "prev_loss": 2.0,
+    }
+    grad = (before + curvature * 0.75 * (matrix @ d)).astype(dtype)
+    return Situation(name, "LBFGS", options, rng.standard_normal(SIZE).astype(dtype), constant(grad), 1.0, state)
+
+
+def exact(situation: Situation) -> Exact:
+    """Return what an iteration leads to."""
+    theta, g, state = balls(situation.theta), balls(situation.grad(situation.theta)), situation.state
+    lr = arb(float(situation.options.get("lr", 1)))
+    if not state:
+        t, pairs = formulas.first_step(g, lr), []
+    else:
+        old = [(balls(s), balls(y)) for s, y in zip(state["old_stps"], state["old_dirs"], strict=True)]
+        s, y = state["t"] * balls(state["d"]), g - balls(state["prev_flat_grad"])
+        pairs = formulas.remembered(old, s, y, m=situation.options.get("history_size", 100), least=arb(_LEAST))
+        t = lr
+    d = formulas.direction(g, pairs)
+    return Exact(d, t, theta + t * d, pairs)
+
+
+def runs(dtype: Any) -> list[Situation]:
+    """Return the runs without a search: on a parabola of small integers, with a history that is too short for all."""
+    matrix, vector = _quadratic(dtype)
+    options = {"lr": 0.75, "history_size": 5}
+    return [Situation("run", "LBFGS", options, 0 * vector, lambda x: matrix @ x - vector, 0.0, {})]
+
+
+def exact_run(situation: Situation) -> Any:
+    """Return where the iterations lead to."""
+    matrix, vector = map(balls, _quadratic(situation.theta.dtype.name))
+    lr, m = arb(situation.options["lr"]), situation.options["history_size"]
+    theta, s, before = balls(situation.theta), None, None
+    pairs: list[Any] = []
+    for _ in range(ITERATIONS):
+        g = (matrix * theta).sum(axis=1) - vector
+        if before is not None:
+            pairs = formulas.remembered(pairs, s, g - before, m=m, least=arb(_LEAST))
+        s = (lr if pairs else formulas.first_step(g, lr)) * formulas.direction(g, pairs)
+        theta, before = theta + s, g
+    return theta
+
+
+def _quadratic(dtype: Any) -> tuple[Any, Any]:
+    rng = generator("LBFGS", "run", dtype)
+    half = rng.integers(-2, 3, (RUN_SIZE, RUN_SIZE))
+    return (half @ half.T + 8 * np.eye(RUN_SIZE)).astype(dtype), rng.integers(-9, 10, RUN_SIZE).astype(dtype)
+
+
+_TWO_LOOPS = "kernels.lbfgs.direction"
+_KEPT = "optimizers.lbfgs.LBFGS._remember"
+
+_HALF = 'return gradient.astype("f2").astype(self._dtype)'
+
+MUTANTS = tuple(
+    FunctionMutant(name, function, right, wrong)
+    for name, function, right, wrong in (
+        ("first loop from the oldest", _TWO_LOOPS, "reversed(range(len(ro)))", "range(len(ro))"),
+        (
+            "second loop from the newest",
+            _TWO_LOOPS,
+            "    for i in range(len(ro))",
+            "    for i in reversed(range(len(ro)))",
+        ),
+        ("scale dropped", _TWO_LOOPS, "d *= d.dtype.type(scale)", "d *= 1"),
+        ("scale inverted", _TWO_LOOPS, "d.dtype.type(scale)", "d.dtype.type(1 / scale)"),
+        ("scale after the second loop", _TWO_LOOPS, "return d, al", "return d * scale, al"),
+        ("climbs", _TWO_LOOPS, "np.negative(g)", "g.copy()"),
+        ("alpha added", _TWO_LOOPS, "-al[i])", "al[i])"),
+        ("alpha with the change", _TWO_LOOPS, "dot(steps[i], d)", "dot(ys[i], d)"),
+        ("alpha without rho", _TWO_LOOPS, "dot(steps[i], d) * ro[i]", "dot(steps[i], d)"),
+        ("first loop subtracts steps", _TWO_LOOPS, "add(d, d, ys[i]", "add(d, d, steps[i]"),
+        ("second loop adds changes", _TWO_LOOPS, "add(d, d, steps[i]", "add(d, d, ys[i]"),
+        ("beta with the step", _TWO_LOOPS, "dot(ys[i], d)", "dot(steps[i], d)"),
+        ("beta without rho", _TWO_LOOPS, "dot(ys[i], d) * ro[i]", "dot(ys[i], d)"),
+        ("beta dropped", _TWO_LOOPS, "al[i] - dot(ys[i], d) * ro[i]", "al[i]"),
+        ("second loop dropped", _TWO_LOOPS, "    for i in range(len(ro))", "    for i in ()"),
+        ("change with the wrong sign", "kernels.lbfgs.pair", "add(y, g, before, -1.0)", "add(y, before, g, -1.0)"),
+        ("change not taken", "kernels.lbfgs.pair", "-1.0", "-0.0"),
+        ("step without its size", "kernels.lbfgs.lbfgs_step", "h.t * s", "s"),
+        ("step and change swapped", _KEPT, "y, s = ", "s, y = "),
+        ("pairs of little curvature kept", _KEPT, "curvature > _LEAST_CURVATURE", "curvature > 0"),
+        (
+            "pairs of negative curvature kept",
+            _KEPT,
+            "curvature > _LEAST_CURVATURE",
+            "abs(curvature) > _LEAST_CURVATURE",
+        ),
+        ("no pair kept", _KEPT, "curvature > _LEAST_CURVATURE", "curvature < _LEAST_CURVATURE"),
+        ("too many pairs kept", _KEPT, "[-most:]", "[-most - 1:]"),
+        ("oldest pairs kept", _KEPT, "[-most:]", "[:most]"),
+        ("rho not inverted", _KEPT, "1.0 / curvature", "curvature"),
+        ("rho not renewed", _KEPT, '("ro", 1.0 / curvature)', '("ro", (memory["ro"] or [1.0])[-1])'),
+        ("scale not renewed", _KEPT, 'memory["H_diag"] = ', 'memory["H"] = '),
+        ("scale with the step", _KEPT, "sum_of_squares(y)", "sum_of_squares(s)"),
+        ("scale inverted at its source", _KEPT, "curvature / kernels", "1 / curvature * kernels"),
+        ("first step not limited", "minimizer.steepest_t", "min(1.0, 1.0 / size)", "1.0"),
+        ("first step not at most 1", "minimizer.steepest_t", "min(1.0, 1.0 / size)", "1.0 / size"),
+        ("first step by the largest", "minimizer.steepest_t", "sum_of_magnitudes", "largest_magnitude"),
+        ("every step is the first", "optimizers.lbfgs.LBFGS._first_t", 'memory["n_iter"] == 1', "True"),
+        ("no step is the first", "optimizers.lbfgs.LBFGS._first_t", 'memory["n_iter"] == 1', "False"),
+        ("moves backwards", "kernels.vectors.combine", "fma(h.factor, y, x)", "fma(-h.factor, y, x)"),
+        ("moves by the whole direction", "kernels.vectors.combine", "fma(h.factor, y, x)", "x + y"),
+        ("learning rate dropped", "minimizer.Minimizer._iterate", "t = lr * ", "t = "),
+        ("gradient not kept", "minimizer.Minimizer._iterate", '"prev_flat_grad": grad', '"prev_flat_grad": d'),
+        ("gradients in float16", "objective.Objective._gradient", "return gradient", _HALF),
+    )
+)

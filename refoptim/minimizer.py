@@ -1,0 +1,208 @@
+"""The base of optimizers that ask a closure for the loss several times in a step: iterations, limits and state."""
+
+from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
+from operator import index
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import kernels
+from .buffers import REAL_TYPE, Array
+from .checks import check_lr
+from .line_search import Trial, strong_wolfe
+from .objective import Objective, real_size
+from .optimizer import Optimizer
+from .parameter import Parameter
+from .scalars import number
+
+Memory = dict[str, Any]
+
+
+class Minimizer(Optimizer):
+    """What L-BFGS and conjugate gradients share: everything but the direction and the first point to try along it.
+
+    The state is the first parameter's, under torch's names. It is read when a step begins and written when it ends: a
+    step that raises changes neither state nor parameters.
+    """
+
+    curvature: ClassVar[float] = 0.9  # how much of the slope a search may leave
+    vectors: ClassVar[tuple[str, ...]] = ("d", "prev_flat_grad")
+    numbers: ClassVar[tuple[str, ...]] = ("t", "prev_loss")
+    vector_lists: ClassVar[tuple[str, ...]] = ()
+    number_lists: ClassVar[tuple[str, ...]] = ()
+
+    def step(self, closure: Callable[[], Any] | None = None, *, grads: Iterable[Any] | None = None) -> Any:
+        """Minimize, for as many iterations and evaluations as the options allow.
+
+        Args:
+            closure: sets the gradients and returns the loss; called several times. A parameter that it leaves without
+                a gradient has one of zeros.
+            grads: not accepted, because gradients are needed at several points.
+
+        Returns:
+            What the closure returned first.
+
+        Raises:
+            TypeError: there is no closure, or it returns no number.
+            ValueError: there is a second group, or the state does not fit the parameters.
+            KeyError: a part of the state is missing.
+
+        Whatever raises, also in the closure: parameters and state are then what they were before the step.
+
+        """
+        if closure is None or grads is not None:
+            raise TypeError(f"{type(self).__name__} needs gradients at several points: write step(closure)")
+        self._check_alone(self.param_groups)
+        (group,) = self.param_groups
+        self._check(group)
+        params = self._members()
+        entry = self.state[params[0]] if params else {}
+        memory = self._recalled(entry)
+        # The first evaluation always takes place: its result is the step's.
+        with Objective(params, closure, self._dtype(), max(1, group["max_eval"])) as objective:
+            loss, grad = objective.evaluate()
+            if not kernels.reductions.largest_magnitude(grad) <= group["tolerance_grad"]:
+                self._iterate(group, objective, memory, loss, grad)
+        memory["func_evals"] += objective.calls
+        entry.update(memory)
+        return objective.first
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state: one of this library's, or torch's with its tensors turned to arrays.
+
+        Arrays are copied. Options that a saved group lacks stay as they are.
+
+        Raises:
+            ValueError: groups, shapes or values do not fit this optimizer's. Nothing is changed then.
+            KeyError: a part of the state is missing.
+
+        """
+        # Behind all others, this hook sees what they have made of it.
+        with self.register_load_state_dict_pre_hook(type(self)._check_loaded):
+            super().load_state_dict(state_dict)
+
+    def _iterate(self, group: dict[str, Any], objective: Objective, memory: Memory, loss: float, grad: Array) -> None:
+        """Go on from the current point until a limit or a tolerance is met."""
+        largest, dot = kernels.reductions.largest_magnitude, kernels.reductions.dot
+        lr, tolerance_change = number("lr", group["lr"]), group["tolerance_change"]
+        for iterations_left in reversed(range(group["max_iter"])):
+            memory["n_iter"] += 1
+            d = self._direction(group, memory, grad)
+            slope = dot(grad, d)
+            t = lr * self._first_t(memory, loss, grad, slope)
+            before = loss
+            memory |= {"d": d, "t": t, "prev_flat_grad": grad, "prev_loss": loss}
+            if slope > -tolerance_change:
+                return
+            if group["line_search_fn"] is None:
+                objective.move(None, d, t)
+                # After the last move nobody asks for the loss: the next step does, perhaps with other data.
+                if iterations_left and objective.left > 0:
+                    loss, grad = objective.evaluate()
+            elif objective.left > 0 and isfinite(loss) and isfinite(slope):
+                t, loss, _, grad = self._search(objective, Trial(0.0, loss, slope, grad), d, t)
+                memory["t"] = t
+            else:
+                return
+            if (
+                objective.left <= 0
+                or largest(grad) <= group["tolerance_grad"]
+                or largest(d) * abs(t) <= tolerance_change
+                or abs(loss - before) < tolerance_change
+            ):
+                return
+
+    def _search(self, objective: Objective, start: Trial, d: Array, t: float) -> Trial:
+        """Move to the best point that is found on a line."""
+        x = objective.point()
+
+        def trial(t: float) -> Trial:
+            objective.move(x, d, t)
+            loss, grad = objective.evaluate()
+            return Trial(t, loss, kernels.reductions.dot(grad, d), grad)
+
+        size = kernels.reductions.largest_magnitude(d)
+        found = strong_wolfe(trial, start, t, size, max_eval=objective.left, c2=self.curvature)
+        objective.move(x, d, found.t)
+        return found
+
+    def _direction(self, group: dict[str, Any], memory: Memory, grad: Array) -> Array:
+        """Return the direction of this iteration, and take note of what later ones need."""
+        raise NotImplementedError
+
+    def _first_t(self, memory: Memory, loss: float, grad: Array, slope: float) -> float:
+        """Return the first step size to try, as a multiple of the learning rate."""
+        raise NotImplementedError
+
+    def _recalled(self, entry: Mapping[Any, Any]) -> Memory:
+        """Return the state as iterations use it: checked, in lists of its own. Its arrays are not written into."""
+        memory: Memory = {name: int(number(name, entry.get(name, 0))) for name in ("func_evals", "n_iter")}
+        if memory["n_iter"] == 0:
+            return memory
+        for name in (*self.vectors, *self.numbers, *self.vector_lists, *self.number_lists):
+            if entry.get(name) is None:
+                raise KeyError(f"{name}: missing from the state, which has {list(entry)}")
+        size, dtype = sum(map(real_size, self._members())), self._dtype()
+        for name in self.vectors:
+            memory[name] = _vector(name, entry[name], size, dtype)
+        for name in self.numbers:
+            memory[name] = number(name, entry[name])
+        for name in self.vector_lists:
+            memory[name] = [_vector(name, value, size, dtype) for value in entry[name]]
+        for name in self.number_lists:
+            memory[name] = [number(name, value) for value in entry[name]]
+        lengths = {name: len(memory[name]) for name in (*self.vector_lists, *self.number_lists)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"these lists of the state must be of one length, but are of {lengths}")
+        return memory
+
+    def _check_loaded(self, state_dict: Mapping[str, Any]) -> None:
+        groups = state_dict["param_groups"]
+        if len(groups) == 1 and groups[0]["params"]:
+            entry = state_dict["state"].get(groups[0]["params"][0])
+            if isinstance(entry, Mapping):
+                self._recalled(entry)
+
+    def _check(self, options: dict[str, Any]) -> None:
+        check_lr(options["lr"])
+        for name in ("max_iter", "max_eval"):
+            index(options[name])
+        search = options["line_search_fn"]
+        if search not in (None, "strong_wolfe"):
+            raise RuntimeError(f"only 'strong_wolfe' is supported, but line_search_fn is {search!r}")
+        if options.get("differentiable"):
+            raise ValueError(f"{type(self).__name__} does not support differentiable")
+        super()._check(options)
+
+    def _checked_group(self, group: Any, others: list[dict[str, Any]]) -> dict[str, Any]:
+        full = super()._checked_group(group, others)
+        self._check_alone([*others, full])
+        return full
+
+    def _check_alone(self, groups: list[dict[str, Any]]) -> None:
+        if len(groups) != 1:
+            raise ValueError(f"{type(self).__name__} doesn't support per-parameter options (parameter groups)")
+
+    def _members(self) -> list[Parameter]:
+        return list(dict.fromkeys(self._params()))
+
+    def _dtype(self) -> np.dtype[Any]:
+        """Return what the vectors are made of: the widest of the parameters' real types."""
+        kinds = {REAL_TYPE[param.dtype] for param in self._members()}
+        return np.dtype(self.arithmetic or (np.result_type(*kinds) if kinds else np.float64))
+
+
+def steepest_t(grad: Array) -> float:
+    """Return a step size along minus the gradient where nothing else is known: no element moves by more than 1."""
+    size = kernels.reductions.sum_of_magnitudes(grad)
+    return min(1.0, 1.0 / size) if size else 1.0
+
+
+def _vector(name: str, value: Any, size: int, dtype: np.dtype[Any]) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind != "f":
+        raise TypeError(f"state {name!r} has dtype {array.dtype}, but must be of {dtype}")
+    if array.shape != (size,):
+        raise ValueError(f"state {name!r} has shape {array.shape}, but must have shape {(size,)}")
+    return np.ascontiguousarray(array, dtype)
