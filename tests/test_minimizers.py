@@ -86,6 +86,6 @@ def test_a_vector_of_another_length_or_that_is_not_finite_is_infinitely_far():
 def test_the_report_names_what_failed():
     rows = list(minimizers.rows("CG() float32"))
     assert [row.optimizer for row in rows] == ["CG"]
-    assert minimizers.text(rows)[1].endswith("ok")
+    assert minimizers.text(rows).splitlines()[1].endswith("ok")
     bad = rows[0]._replace(failures=["direction: 9 ulp, limit 8"])
-    assert minimizers.text([bad])[2].strip() == "FAILED direction: 9 ulp, limit 8"
+    assert minimizers.text([bad]).splitlines()[2].strip() == "FAILED direction: 9 ulp, limit 8"
