@@ -27,6 +27,19 @@ def check_betas(betas: Any) -> None:
             raise ValueError(f"Invalid beta parameter at index {index}: {betas[index]}")
 
 
+def check_moments(options: dict[str, Any]) -> None:
+    """Raise unless the options that Adam's family has in common are in range."""
+    check_lr(options["lr"])
+    check_least("epsilon value", options["eps"])
+    check_betas(options["betas"])
+    check_least("weight_decay value", options["weight_decay"])
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None: those that torch lacks are in a group only if a user asks for them."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def check_implementation(group: dict[str, Any]) -> None:
     """Raise where two ways to compute are asked for at once."""
     if group.get("fused"):

@@ -230,55 +230,11 @@ def test_gradients_that_do_not_fit(grad, message):
     assert isinstance(param.grad, np.ndarray)
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "sparse", "message"),
-    [
-        (optim.Adam, {}, True, "Adam does not support sparse gradients, please consider SparseAdam instead"),
-        (optim.RMSprop, {}, True, "RMSprop does not support sparse gradients"),
-        (optim.SGD, {"weight_decay": 0.1}, True, "weight_decay option is not compatible with sparse gradients"),
-        (optim.Adagrad, {"weight_decay": 0.1}, True, "weight_decay option is not compatible with sparse gradients"),
-        (optim.SparseAdam, {}, False, "SparseAdam does not support dense gradients, please consider Adam instead"),
-    ],
-)
-def test_optimizers_that_cannot_change_nothing(kind, options, sparse, message):
-    first, second = optim.Parameter(np.ones((2, 2))), optim.Parameter(np.ones((2, 2)))
-    optimizer = kind([first, second], **options)
-    grads = [SparseGrad([0], [[1.0, 1.0]], (2, 2)), np.ones((2, 2))]
-    with pytest.raises(RuntimeError, match=message):
-        optimizer.step(grads=grads)
-    assert (first.data == 1).all()
-    assert (second.data == 1).all()
-    assert dict(optimizer.state) == {}
-
-
 def test_differentiable_takes_no_sparse_gradient():
     param = optim.Parameter(np.ones((2, 2)))
     optim.SGD([param], differentiable=True)
     with pytest.raises(TypeError, match="differentiable=True, which takes no sparse gradient"):
         param.grad = SparseGrad([0], [[1.0, 1.0]], (2, 2))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"lr": 0.0}, "Invalid learning rate: 0.0"),
-        ({"lr": -1}, "Invalid learning rate: -1"),
-        ({"eps": 0.0}, "Invalid epsilon value: 0.0"),
-        ({"betas": (1.0, 0.9)}, "Invalid beta parameter at index 0: 1.0"),
-        ({"betas": (0.0, -0.5)}, "Invalid beta parameter at index 1: -0.5"),
-    ],
-)
-def test_sparse_adams_arguments(options, message):
-    with pytest.raises(ValueError, match=message):
-        optim.SparseAdam([optim.Parameter(np.ones(2))], **options)
-
-
-def test_sparse_adam_takes_no_complex_parameters():
-    params = [optim.Parameter(np.ones(2)), optim.Parameter(np.ones(2, np.complex64))]
-    with pytest.raises(
-        ValueError, match=r"Complex params at indices \[\[0, 1\]\]: SparseAdam does not support complex"
-    ):
-        optim.SparseAdam(params)
 
 
 def test_sparse_adams_state_is_plain():

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import kernels
-from ..checks import check_betas, check_least, check_lr
+from ..checks import check_moments
 from ..formulas import adam as formulas
 from ..formulas.power import ONE, complement, fixed_sqrt
 from ..implementations import Variant
@@ -112,10 +112,7 @@ class Adam(Optimizer):
         super().__init__(params, defaults, arithmetic=arithmetic)
 
     def _check(self, options: dict[str, Any]) -> None:
-        check_lr(options["lr"])
-        check_least("epsilon value", options["eps"])
-        check_betas(options["betas"])
-        check_least("weight_decay value", options["weight_decay"])
+        check_moments(options)
         floats = [isinstance(beta, float) for beta in options["betas"]]
         plain = [isinstance(beta, float | int | np.generic) for beta in options["betas"]]
         if len(floats) != 2 or floats[0] != floats[1] or floats != plain:

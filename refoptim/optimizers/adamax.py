@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
-from ..checks import check_betas, check_least, check_lr
+from ..checks import check_moments, given
 from ..formulas import adamax as formulas
 from ..formulas.power import one_minus_power
 from ..implementations import Variant
@@ -96,17 +96,12 @@ class Adamax(Optimizer):
             "maximize": maximize,
             "differentiable": differentiable,
             "capturable": capturable,
-        }
-        if fused is not None:
-            defaults["fused"] = fused
+        } | given(fused=fused)
         self._check(defaults)
         super().__init__(params, defaults, arithmetic=arithmetic)
 
     def _check(self, options: dict[str, Any]) -> None:
-        check_lr(options["lr"])
-        check_least("epsilon value", options["eps"])
-        check_betas(options["betas"])
-        check_least("weight_decay value", options["weight_decay"])
+        check_moments(options)
         super()._check(options)
 
     def _variant(self, group: dict[str, Any]) -> Variant:
@@ -115,11 +110,9 @@ class Adamax(Optimizer):
     def _options(self, group: dict[str, Any]) -> _Options:
         beta1, beta2 = group["betas"]
         return _Options(
-            number("lr", group["lr"]),
-            number("eps", group["eps"]),
-            number("weight_decay", group["weight_decay"]),
-            number("betas", beta1),
-            number("betas", beta2),
+            *(number(name, group[name]) for name in ("lr", "eps", "weight_decay")),
+            beta1=number("betas", beta1),
+            beta2=number("betas", beta2),
             sign=-1.0 if group["maximize"] else 1.0,
         )
 

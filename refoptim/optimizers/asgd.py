@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
-from ..checks import check_least, check_lr
+from ..checks import check_least, check_lr, given
 from ..formulas import asgd as formulas
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
@@ -101,9 +101,7 @@ class ASGD(Optimizer):
             "maximize": maximize,
             "differentiable": differentiable,
             "capturable": capturable,
-        }
-        if fused is not None:
-            defaults["fused"] = fused
+        } | given(fused=fused)
         self._check(defaults)
         super().__init__(params, defaults, arithmetic=arithmetic)
 

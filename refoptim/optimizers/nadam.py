@@ -4,7 +4,7 @@ from math import ldexp
 from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
-from ..checks import check_betas, check_least, check_lr
+from ..checks import check_least, check_moments, given
 from ..formulas import nadam as formulas
 from ..formulas.power import BITS, ONE, complement, fixed_sqrt
 from ..implementations import Variant
@@ -115,17 +115,12 @@ class NAdam(Optimizer):
             "foreach": foreach,
             "capturable": capturable,
             "differentiable": differentiable,
-        }
-        if fused is not None:
-            defaults["fused"] = fused
+        } | given(fused=fused)
         self._check(defaults)
         super().__init__(params, defaults, arithmetic=arithmetic)
 
     def _check(self, options: dict[str, Any]) -> None:
-        check_lr(options["lr"])
-        check_least("epsilon value", options["eps"])
-        check_betas(options["betas"])
-        check_least("weight_decay value", options["weight_decay"])
+        check_moments(options)
         check_least("momentum_decay value", options["momentum_decay"])
         super()._check(options)
 

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
-from ..checks import check_betas, check_least, check_lr
+from ..checks import check_moments, given
 from ..formulas import radam as formulas
 from ..formulas.power import ONE, complement, fixed_sqrt
 from ..implementations import Variant
@@ -103,17 +103,12 @@ class RAdam(Optimizer):
             "capturable": capturable,
             "decoupled_weight_decay": decoupled_weight_decay,
             "differentiable": differentiable,
-        }
-        if fused is not None:
-            defaults["fused"] = fused
+        } | given(fused=fused)
         self._check(defaults)
         super().__init__(params, defaults, arithmetic=arithmetic)
 
     def _check(self, options: dict[str, Any]) -> None:
-        check_lr(options["lr"])
-        check_least("epsilon value", options["eps"])
-        check_betas(options["betas"])
-        check_least("weight_decay value", options["weight_decay"])
+        check_moments(options)
         super()._check(options)
 
     def _variant(self, group: dict[str, Any]) -> Variant:

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
-from ..checks import check_least, check_lr
+from ..checks import check_least, check_lr, given
 from ..formulas import rmsprop as formulas
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
@@ -118,9 +118,7 @@ class RMSprop(Optimizer):
             "foreach": foreach,
             "maximize": maximize,
             "differentiable": differentiable,
-        }
-        if fused is not None:
-            defaults["fused"] = fused
+        } | given(fused=fused)
         self._check(defaults)
         super().__init__(params, defaults, arithmetic=arithmetic)
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import kernels
-from ..checks import check_lr
+from ..checks import check_lr, given
 from ..formulas import rprop as formulas
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
@@ -102,9 +102,7 @@ class Rprop(Optimizer):
             "maximize": maximize,
             "differentiable": differentiable,
             "capturable": capturable,
-        }
-        if fused is not None:
-            defaults["fused"] = fused
+        } | given(fused=fused)
         self._check(defaults)
         super().__init__(params, defaults, arithmetic=arithmetic)
 

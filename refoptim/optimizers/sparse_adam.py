@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
-from ..checks import check_betas, check_lr
+from ..checks import check_betas, check_lr, given
 from ..formulas import sparse_adam as formulas
 from ..formulas.power import complement, fixed_sqrt
 from ..implementations import Variant
@@ -81,8 +81,7 @@ class SparseAdam(Optimizer):
         arithmetic: str | None = None,
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "maximize": maximize}
-        chosen = {"foreach": foreach, "fused": fused}
-        defaults |= {name: value for name, value in chosen.items() if value is not None}
+        defaults |= given(foreach=foreach, fused=fused)
         self._check(defaults)
         super().__init__(params, defaults, arithmetic=arithmetic)
 
