@@ -119,9 +119,10 @@ def gram_cpu(out, a):
 class CpuProduct(CpuLoop):
     """A product of matrices: as many terms as rows times columns times what is between."""
 
-    def __call__(self, out: Any, a: Any, *others: Any) -> None:
+    def __call__(self, first: Any, *arguments: Any) -> None:
         """Write the product into the first matrix."""
-        (self.serial if out.size * a.shape[1] < SERIAL_BELOW else self.parallel)(out, a, *others)
+        terms = first.size * arguments[0].shape[1]
+        (self.serial if terms < SERIAL_BELOW else self.parallel)(first, *arguments)
 
 
 _matmul, _gram = CpuProduct(matmul_cpu), CpuProduct(gram_cpu)

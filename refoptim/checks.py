@@ -13,6 +13,14 @@ def check_lr(lr: Any, accept_nan: bool = False) -> None:
     check_least("learning rate", lr, accept_nan=accept_nan)
 
 
+def check_newer_lr(lr: Any) -> None:
+    """Raise unless the learning rate is at least 0, in the words of torch's newer classes."""
+    if prod(np.shape(lr)) != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    if not 0.0 <= lr:  # noqa: SIM300
+        raise ValueError(f"Learning rate should be >= 0 but is: {lr}")
+
+
 def check_least(what: str, value: Any, accept_nan: bool = False) -> None:
     """Raise unless the value is at least 0."""
     # In torch's words, so that what cannot be compared raises the same message.

@@ -13,7 +13,6 @@ from refoptim import Parameter
 
 NAN = float("nan")
 NOT_LEAST = "'<=' not supported between instances of 'float' and"
-NOT_MOST = "'>=' not supported between instances of 'NoneType' and 'int'"
 NESTEROV = "Nesterov momentum requires a momentum and zero dampening"
 BETAS = "betas must be either both floats or both Tensors"
 BETA = "Invalid beta parameter at index"
@@ -73,9 +72,7 @@ def not_a_pair(option):
 
 
 RATE = [*invalid("lr", "learning rate", -0.5, NAN), *not_ordered("lr", "a", None, [0.5])]
-# Ours is what the other classes say.
 NEWER_RATE = should("lr", "Learning rate", ">= 0", -0.5, NAN)
-NEWER_RATE = [(*case, f"Invalid learning rate: {case[0]['lr']}") for case in NEWER_RATE]
 EPS = [*invalid("eps", "epsilon value", -1e-8, NAN), *not_ordered("eps", "a")]
 DECAY = invalid("weight_decay", "weight_decay value", -1, NAN)
 FIRST = [({"betas": (value, 0.5)}, ValueError, f"{BETA} 0: {value}") for value in (1.0, -0.5, True, NAN)]
@@ -105,7 +102,7 @@ INVALID = [
     *rows("Adafactor", *should("beta2_decay", "beta2_decay", "<= 0", 0.1, NAN)),
     *rows("Adafactor", ({"eps": (-1e-8, 1e-3)}, ValueError, "epsilon1 should be >= 0 but is: -1e-08")),
     *rows("Adafactor", ({"eps": (None, -1.0)}, ValueError, "epsilon2 should be >= 0 but is: -1.0")),
-    *rows("Adafactor", ({"eps": (None, None)}, TypeError, f"{NOT_LEAST} 'NoneType'", NOT_MOST)),
+    *rows("Adafactor", ({"eps": (None, None)}, TypeError, f"{NOT_LEAST} 'NoneType'")),
     *rows("Adafactor", *should("d", "Clipping threshold d", ">= 1", 0.5, NAN)),
     *rows("Adafactor", *should("weight_decay", "weight_decay", ">= 0", -1.0, NAN)),
     *rows("Muon", *should("momentum", "momentum", ">= 0", -0.1, NAN)),

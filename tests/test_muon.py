@@ -218,33 +218,6 @@ def test_a_state_of_torchs_goes_on():
     np.testing.assert_allclose(param.data, tensor.detach().numpy(), **CLOSE["float32"])
 
 
-@pytest.mark.parametrize(
-    ("options", "kind", "message"),
-    [
-        ({"lr": -1.0}, ValueError, "learning rate: -1.0"),
-        ({"lr": math.nan}, ValueError, "learning rate: nan"),
-        ({"momentum": -0.1}, ValueError, "momentum should be >= 0 but is: -0.1"),
-        ({"weight_decay": math.nan}, ValueError, "weight decay should be >= 0 but is: nan"),
-        ({"ns_coefficients": (1.0, 2.0)}, ValueError, "exactly 3"),
-        ({"ns_steps": 100}, ValueError, "less than 100"),
-        ({"adjust_lr_fn": "adam"}, ValueError, "adam is not supported"),
-        ({"dialect": "jax"}, ValueError, "Invalid dialect: 'jax'"),
-        ({"arithmetic": "float16"}, ValueError, "Invalid arithmetic"),
-        ({"foreach": True, "fused": True}, RuntimeError, "cannot be `True` together"),
-    ],
-)
-def test_invalid_options(options, kind, message):
-    with pytest.raises(kind, match=message):
-        optim.Muon([Parameter(np.ones((2, 2)))], **options)
-    if options.keys() & {"dialect", "arithmetic"}:
-        return
-    # In a later group too, before anything has moved.
-    optimizer = optim.Muon([Parameter(np.ones((2, 2)))])
-    with pytest.raises(kind, match=message):
-        optimizer.add_param_group({"params": [Parameter(np.ones((2, 2)))], **options})
-    assert len(optimizer.param_groups) == 1
-
-
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2, 2)])
 def test_only_matrices(shape):
     with pytest.raises(ValueError, match="only supports 2D parameters"):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import kernels
-from ..checks import check_lr
+from ..checks import check_newer_lr, given
 from ..formulas import adafactor as formulas
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
@@ -102,18 +102,17 @@ class Adafactor(Optimizer):
             "weight_decay": weight_decay,
             "foreach": foreach,
             "maximize": maximize,
-            "fused": fused,
-        }
+        } | given(fused=fused)
         self._check(defaults)
         super().__init__(params, defaults, arithmetic=arithmetic)
 
     def _check(self, options: dict[str, Any]) -> None:
-        check_lr(options["lr"])
+        check_newer_lr(options["lr"])
         eps = options["eps"]
         for what, value, fits in (
             ("beta2_decay should be <= 0", options["beta2_decay"], options["beta2_decay"] <= 0),
             ("epsilon1 should be >= 0", eps[0], eps[0] is None or eps[0] >= 0),
-            ("epsilon2 should be >= 0", eps[1], eps[1] >= 0),
+            ("epsilon2 should be >= 0", eps[1], 0.0 <= eps[1]),  # noqa: SIM300
             ("Clipping threshold d should be >= 1", options["d"], options["d"] >= 1),
             ("weight_decay should be >= 0", options["weight_decay"], options["weight_decay"] >= 0),
         ):

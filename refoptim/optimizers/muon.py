@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
-from ..checks import check_lr
+from ..checks import check_newer_lr, given
 from ..formulas import muon as formulas
 from ..formulas.bfloat16 import bfloat16
 from ..implementations import Variant
@@ -113,14 +113,12 @@ class Muon(Optimizer):
             "eps": eps,
             "ns_steps": ns_steps,
             "adjust_lr_fn": adjust_lr_fn,
-            "foreach": foreach,
-            "fused": fused,
-        }
+        } | given(foreach=foreach, fused=fused)
         self._check(defaults)
         super().__init__(params, defaults, arithmetic=arithmetic)
 
     def _check(self, options: dict[str, Any]) -> None:
-        check_lr(options["lr"])
+        check_newer_lr(options["lr"])
         for name in ("momentum", "weight_decay"):
             if not options[name] >= 0:
                 raise ValueError(f"{name.replace('_', ' ')} should be >= 0 but is: {options[name]}")
