@@ -31,11 +31,15 @@ MEAN_NOISE = 0.004
 # How well the exact value must be known to judge by it, in ulps.
 BALL = 0.001
 
+# How far a learning rate may be from its schedule's exact value, in ulps: rounded once, but for the library's pow.
+SCHEDULE_ULPS = {"all others": 0.5001, "fractional power": 2.0}
+
 # Where a test compares with something that is not exact: relative to the value, and to 1 where values pass through 0.
 CLOSE = {
     "float64": {"rtol": 1e-13, "atol": 1e-15},  # the same numbers by another order of operations
     "float32": {"rtol": 1e-5, "atol": 1e-6},
     "torch float64": {"rtol": 1e-11, "atol": 1e-13},  # some dozens of steps beside torch's
+    "torch schedule": {"rtol": 1e-12, "atol": 1e-14},  # torch's recursion rounds at every step
     "torch float32 state": {
         "rtol": 1e-6,
         "atol": 1e-6,
@@ -47,6 +51,22 @@ CLOSE = {
     "derivative": {"rtol": 1e-6, "atol": 1e-9},  # finite differences
     "derivative by two libraries": {"rtol": 1e-9, "atol": 1e-12},
 }
+
+
+class ScheduleLimits(NamedTuple):
+    """The limits of learning rates over a whole schedule, by any way that leads to them."""
+
+    worst: float
+    mean: float
+
+
+SCHEDULE_LIMITS = {
+    "curve": ScheduleLimits(worst=2.0, mean=0.4),
+    "plateau": ScheduleLimits(worst=0.0, mean=0.0),  # the same products of floats
+}
+
+# Where the other side has few digits: those of a documentation.
+FEW_DIGITS = {"rel": 1e-3}
 
 # Muon's update is made of 15 products of matrices, which enlarge the smallest singular values by up to 3.4445**5 = 485,
 # and with them what was rounded before. In ulps of the largest parameter; float64 arithmetic has digits to spare.

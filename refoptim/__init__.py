@@ -1,5 +1,7 @@
 """torch.optim without torch: optimizers as Numba kernels on flat NumPy buffers. ``import refoptim as optim``."""
 
+from . import lr_scheduler as lr_scheduler
+from . import swa_utils as swa_utils
 from .optimizer import Optimizer as Optimizer
 from .optimizers.adadelta import Adadelta as Adadelta
 from .optimizers.adafactor import Adafactor as Adafactor

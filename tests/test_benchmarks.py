@@ -83,6 +83,19 @@ def test_first_step(tmp_path):
         assert name in printed
 
 
+def test_ema(tmp_path):
+    found, printed = report(tmp_path, "ema.py", "--sizes", "1x10", "3x7", "--rounds", "2", "--block", "1e-4")
+    assert found["benchmark"] == "ema"
+    names = ["refoptim", "refoptim float64", *(["torch"] * HAS_TORCH), "mover"]
+    expected = [(*shape, name) for shape in ((1, 10), (3, 7)) for name in names]
+    assert [(row["tensors"], row["elements"], row["contender"]) for row in found["rows"]] == expected
+    for row in found["rows"]:
+        assert_summary(row["seconds"])
+        assert_summary(row["to_mover"])
+        assert (row["to_torch"] is not None) == HAS_TORCH
+        assert f"{row['tensors']} x {row['elements']}: {row['contender']}" in printed
+
+
 def test_sparse_step(tmp_path):
     small = ("--height", "50", "--width", "3", "--rows", "5", "--rounds", "2", "--block", "1e-4")
     found, printed = report(tmp_path, "sparse_step.py", *small)

@@ -94,6 +94,12 @@ def steps(optimizer, params, count=2):
         optimizer.step(grads=[np.full(param.shape, 0.5, param.dtype) for param in params])
 
 
+def average(param, **options):
+    averaged = optim.swa_utils.AveragedModel([param], **options)
+    for _ in range(3):
+        averaged.update_parameters([param])
+
+
 def build(name, precision, shapes=((3, 4), (5,))):
     kind, options = OPTIMIZERS[name]
     dtype, arithmetic = PRECISIONS[precision]
@@ -141,6 +147,7 @@ def test_numbers_of_every_kind_share_a_signature():
     cases = list(product(OPTIMIZERS, PRECISIONS))
     for case in cases:
         steps(*build(*case), count=1)
+    average(optim.Parameter([1.0]))
     before = signatures()
     for name, (serial, _) in before.items():
         assert serial, f"{name} has not run: add its optimizer to the table above"
@@ -149,6 +156,8 @@ def test_numbers_of_every_kind_share_a_signature():
         if change.keys() <= optimizer.param_groups[0].keys():
             optimizer.param_groups[0].update(change)
             steps(optimizer, params, count=1)
+    for decay in (np.float32(0.25), 0.75, True, 0):
+        average(optim.Parameter([1.0]), avg_fn=optim.swa_utils.get_ema_avg_fn(decay))
     assert signatures() == before
 
 

@@ -28,6 +28,7 @@ BLOCKS, THREADS = 2, 32
 # Scalars that are an option, by name: on and off, or both directions. All others are random numbers in (0, 1).
 OPTIONS = {"weight_decay": (0.0, 0.3), "decay": (0.0, 0.1), "sign": (1.0, -1.0)}
 OPTIONS |= {"smallest": (0.0, 0.5)}
+OPTIONS |= {"keep": (0.0, 0.6)}
 OPTIONS |= {"factor": (0.4, -0.6), "beta": (0.4, -0.6), "t": (0.4, -0.6)}
 OPTIONS |= {"rectification": (0.0, 0.4), "one_minus_mu": (0.0, 0.2)}
 

@@ -1,0 +1,256 @@
+"""A run that was stopped anywhere and resumed from JSON equals the uninterrupted one, to the bit."""
+
+import copy
+import json
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+
+import refoptim as optim
+from refoptim import lr_scheduler as lrs
+
+STEPS = 24
+
+
+def third(epoch):
+    return 1 / (1 + epoch / 3)
+
+
+class Falling:
+    """A callable object: its attributes are saved."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, epoch):
+        return self.rate**epoch
+
+
+class Own(lrs.LRScheduler):
+    def __init__(self, optimizer, rate):
+        self.rate = rate
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        return [group["lr"] * self.rate for group in self.optimizer.param_groups]
+
+
+# A scheduler and its arguments.
+SINGLE = {
+    "LambdaLR": (lrs.LambdaLR, {"lr_lambda": third}),
+    "LambdaLR, an object": (lrs.LambdaLR, {"lr_lambda": [Falling(0.9), third]}),
+    "MultiplicativeLR": (lrs.MultiplicativeLR, {"lr_lambda": third}),
+    "StepLR": (lrs.StepLR, {"step_size": 3, "gamma": 0.7}),
+    "MultiStepLR": (lrs.MultiStepLR, {"milestones": [0, 3, 3, 9], "gamma": 0.7}),
+    "ConstantLR": (lrs.ConstantLR, {"factor": 0.3, "total_iters": 7}),
+    "LinearLR": (lrs.LinearLR, {"start_factor": 0.3, "end_factor": 0.9, "total_iters": 17}),
+    "ExponentialLR": (lrs.ExponentialLR, {"gamma": 0.9}),
+    "PolynomialLR": (lrs.PolynomialLR, {"total_iters": 19, "power": 2}),
+    "PolynomialLR, power 0.9": (lrs.PolynomialLR, {"total_iters": 19, "power": 0.9}),
+    "CosineAnnealingLR": (lrs.CosineAnnealingLR, {"T_max": 7, "eta_min": 1e-3}),
+    "CosineAnnealingWarmRestarts": (lrs.CosineAnnealingWarmRestarts, {"T_0": 2, "T_mult": 2, "eta_min": 1e-3}),
+    "CyclicLR": (lrs.CyclicLR, {"base_lr": 0.1, "max_lr": 0.3, "step_size_up": 3, "mode": "exp_range", "gamma": 0.9}),
+    "CyclicLR, a function": (lrs.CyclicLR, {"base_lr": 0.1, "max_lr": 0.3, "step_size_up": 3, "scale_fn": third}),
+    "OneCycleLR": (lrs.OneCycleLR, {"max_lr": [0.5, 0.6], "total_steps": STEPS, "three_phase": True}),
+    "a user's own": (Own, {"rate": 0.9}),
+}
+PARTS = [name for name in SINGLE if "Cycl" not in name]
+
+
+def rate_of(optimizer):
+    return [(group["lr"], group.get("momentum")) for group in optimizer.param_groups]
+
+
+def sgd():
+    groups = [{"params": [optim.Parameter([1.0])], "lr": lr} for lr in (0.1, 0.3)]
+    optimizer = optim.SGD(groups, momentum=0.9)
+    optimizer._opt_called = True
+    return optimizer
+
+
+def single(name):
+    """Return a function that builds a scheduler of the table."""
+    kind, arguments = SINGLE[name]
+    return partial(kind, **arguments)
+
+
+def nested(draw, depth):
+    """Return a function that builds a random composite."""
+
+    def part(optimizer):
+        if depth and draw.integers(2):
+            return nested(draw, depth - 1)(optimizer)
+        return single(PARTS[draw.integers(len(PARTS))])(optimizer)
+
+    def chained(optimizer):
+        return lrs.ChainedScheduler([part(optimizer) for _ in range(draw.integers(1, 4))])
+
+    def sequential(optimizer):
+        milestones = sorted(draw.integers(0, STEPS, draw.integers(0, 3)).tolist())
+        return lrs.SequentialLR(optimizer, [part(optimizer) for _ in range(len(milestones) + 1)], milestones)
+
+    return chained if draw.integers(2) else sequential
+
+
+def composite(seed, optimizer):
+    """Build a composite, the same one each time."""
+    return nested(np.random.default_rng(seed), 2)(optimizer)
+
+
+COMPOSITES = {f"composite {seed}": partial(composite, seed) for seed in range(40)}
+BUILDERS = {name: single(name) for name in SINGLE} | COMPOSITES
+
+
+def disturb(optimizer, epoch):
+    # Somebody else has a hand in it, too.
+    if epoch % 5 == 2:
+        optimizer.param_groups[0]["lr"] *= 0.9
+
+
+def run(optimizer, scheduler, first, last):
+    curve = []
+    for epoch in range(first, last):
+        scheduler.step()
+        disturb(optimizer, epoch)
+        curve.append((rate_of(optimizer), scheduler.get_last_lr()))
+    return curve
+
+
+def resumed(build, state, saved, optimizer_first):
+    """Return optimizer and scheduler as they are built in another process, and loaded in either order."""
+    optimizer = sgd()
+    scheduler = build(optimizer)
+    loads = [lambda: optimizer.load_state_dict(saved), lambda: scheduler.load_state_dict(json.loads(state))]
+    for load in loads if optimizer_first else reversed(loads):
+        load()
+    return optimizer, scheduler
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_resumed_is_uninterrupted(name):
+    build = BUILDERS[name]
+    optimizer = sgd()
+    scheduler = build(optimizer)
+    whole = run(optimizer, scheduler, 0, STEPS)
+    optimizer = sgd()
+    scheduler = build(optimizer)
+    for stop in range(STEPS):
+        state, saved = json.dumps(scheduler.state_dict()), optimizer.state_dict()
+        again = resumed(build, state, saved, optimizer_first=stop % 2 == 0)
+        assert run(*again, stop, STEPS) == whole[stop:]
+        run(optimizer, scheduler, stop, stop + 1)
+
+
+@pytest.mark.parametrize("name", [name for name in SINGLE if name != "a user's own"])
+@pytest.mark.parametrize("last_epoch", [0, 4, 11])
+def test_last_epoch_goes_on_at_the_closed_form(name, last_epoch):
+    """Given n, a scheduler starts at epoch n + 1: as torch's do, which are right there only where they recompute."""
+    kind, arguments = SINGLE[name]
+    optimizer = sgd()
+    whole = kind(optimizer, **arguments)
+    expected = whole.at(range(STEPS))
+    for _ in range(last_epoch):
+        whole.step()
+    late = kind(optimizer, **arguments, last_epoch=last_epoch)
+    for epoch in range(last_epoch + 1, STEPS):
+        assert (late.last_epoch, late.get_last_lr()) == (epoch, [curve[epoch] for curve in expected])
+        late.step()
+
+
+@pytest.mark.parametrize("last_epoch", [0, 3, 5, 8])
+def test_last_epoch_of_sequential(last_epoch):
+    def build(optimizer, last_epoch=-1):
+        parts = [lrs.LinearLR(optimizer, 0.1, 1.0, 4), lrs.CosineAnnealingLR(optimizer, 7)]
+        return lrs.SequentialLR(optimizer, parts, [5], last_epoch)
+
+    whole = build(sgd()).at(range(STEPS))
+    scheduler = build(sgd(), last_epoch)
+    for epoch in range(last_epoch + 1, STEPS):
+        assert (scheduler.last_epoch, scheduler.get_last_lr()) == (epoch, [curve[epoch] for curve in whole])
+        scheduler.step()
+
+
+def test_functions_are_named_as_left_out():
+    state = lrs.LambdaLR(sgd(), [Falling(0.9), third]).state_dict()
+    assert state["lr_lambdas"] == [{"rate": 0.9}, None]
+    assert [line.partition(": ")[0] for line in state["left_out"]] == ["lr_lambdas[0]", "lr_lambdas[1]"]
+    assert state["left_out"][1].endswith(".third")
+    loaded = lrs.LambdaLR(sgd(), [Falling(0.5), third])
+    loaded.load_state_dict(state)
+    assert loaded.lr_lambdas[0].rate == 0.9
+    assert "left_out" not in lrs.StepLR(sgd(), 3).state_dict()
+
+
+def test_a_state_is_a_copy():
+    scheduler = lrs.MultiStepLR(sgd(), [3, 5])
+    state = scheduler.state_dict()
+    state["milestones"].append(9)
+    state["base_lrs"][0] = 7.0
+    assert (scheduler.milestones, scheduler.base_lrs) == ([3, 5], [0.1, 0.3])
+    fresh = lrs.MultiStepLR(sgd(), [3, 5])
+    fresh.load_state_dict(state)
+    state["milestones"].append(10)
+    assert fresh.milestones == [3, 5, 9]
+
+
+def chain(optimizer):
+    return lrs.ChainedScheduler([lrs.StepLR(optimizer, 3), lrs.LambdaLR(optimizer, Falling(0.9))])
+
+
+WRONG = [
+    (lambda _: 5, TypeError, "must be a dict, but is of type 'int'"),
+    (lambda state: state | {"_schedulers": state["_schedulers"][:1]}, ValueError, "must be a list of 2"),
+    (lambda state: state | {"_last_lr": [0.1]}, ValueError, "for 1 groups, but the optimizer has 2"),
+    (lambda state: {k: v for k, v in state.items() if k != "_last_lr"}, KeyError, "_last_lr: missing from the loaded"),
+    (lambda state: changed(state, 0, step_size=0), ValueError, "Expected positive integer step_size, but got 0"),
+    (lambda state: changed(state, 1, lr_lambdas=[None]), ValueError, "must be a list of 2 in the loaded state"),
+    (lambda state: state | {"exact_lrs": [[0.1, "0x1p0"]]}, ValueError, "0x1p0 is not 0.1"),
+]
+
+
+def changed(state, place, **values):
+    state["_schedulers"][place].update(values)
+    return state
+
+
+@pytest.mark.parametrize(("change", "error", "message"), WRONG)
+def test_wrong_states_change_nothing(change, error, message):
+    optimizer = sgd()
+    scheduler = chain(optimizer)
+    scheduler.step()
+    state = change(chain(sgd()).state_dict())
+    before = copy.deepcopy(scheduler.state_dict()), rate_of(optimizer)
+    with pytest.raises(error, match=message):
+        scheduler.load_state_dict(state)
+    assert (scheduler.state_dict(), rate_of(optimizer)) == before
+
+
+@pytest.mark.parametrize("name", [*SINGLE, "composite 1", "composite 2", "composite 3"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
+def test_copies_go_on_alike(name, copied):
+    optimizer = sgd()
+    scheduler = BUILDERS[name](optimizer)
+    run(optimizer, scheduler, 0, 7)
+    if copied is not copy.deepcopy and ("own" in name or "object" in name):
+        # Classes of a test module cannot be found by pickle when pytest imports it.
+        return
+    other = copied(scheduler)
+    assert run(other.optimizer, other, 7, STEPS) == run(optimizer, scheduler, 7, STEPS)
+
+
+def test_plateau_resumes():
+    def build():
+        optimizer = sgd()
+        return optimizer, lrs.ReduceLROnPlateau(optimizer, "max", 0.5, 1, cooldown=1, min_lr=[0.01, 0.02])
+
+    metrics = np.random.default_rng(0).standard_normal(STEPS).tolist()
+    optimizer, scheduler = build()
+    for stop in range(STEPS):
+        other_optimizer, other = build()
+        other.load_state_dict(json.loads(json.dumps(scheduler.state_dict())))
+        other_optimizer.load_state_dict(optimizer.state_dict())
+        scheduler.step(metrics[stop])
+        other.step(metrics[stop])
+        assert (other.state_dict(), rate_of(other_optimizer)) == (scheduler.state_dict(), rate_of(optimizer))
