@@ -5,7 +5,7 @@ comma := ,
 # One stamp for each choice of extras, so that asking for torch later installs it.
 STAMP := .venv/.installed$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: conformance test test-all lint bench clean clean-cache
+.PHONY: conformance test test-all lint bench gallery clean clean-cache
 
 conformance: $(STAMP)  ## measure every optimizer against its formula and print the table
 	$(BIN)/refoptim conformance
@@ -26,6 +26,9 @@ lint: $(STAMP)-test
 bench: $(STAMP)-test  ## the comparison with torch, where it is installed
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/first_step.py
+
+gallery: $(STAMP)-test  ## the pictures of docs/schedulers.md
+	$(BIN)/python docs/gallery.py
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv

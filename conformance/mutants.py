@@ -27,6 +27,9 @@ class Mutant(NamedTuple):
     optimizer: str | None  # the class it is a mutant of; None is all of the stem
     subject: Subject
 
+    def __str__(self) -> str:
+        return f"{self.optimizer or self.stem}: {self.name}"
+
 
 class StaleMutantError(Exception):
     """A mutant no longer applies to the code that it was written for."""

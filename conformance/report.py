@@ -3,12 +3,13 @@
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from refoptim.conformance import cases, suite
+from refoptim.conformance import cases, minimizers, schedules, suite
 from refoptim.conformance import mutants as wrong
 from refoptim.conformance.automatic import SHARE, Score, score
 from refoptim.conformance.suite import Measured, Row
@@ -33,10 +34,16 @@ _COLUMNS = (
 )
 
 
+# What does not take one gradient and one step has exams and a table of its own: modules with ``plan``, ``rows``,
+# ``text``, ``as_json``, ``exams``, ``mutants`` and ``examine``. Their rows have ``failures`` too.
+OTHERS: dict[str, Any] = {"minimizers": minimizers, "schedules": schedules}
+
+
 class Outcome(NamedTuple):
     """Everything that a run of the suite found."""
 
     rows: list[Row]
+    others: dict[str, list[Any]]  # the rows of other tables
     rejected: dict[str, str]  # mutants, and what gave each away
     survivors: list[str]
     automatic: Score | None = None  # of the mutants that are made automatically, if they were asked for
@@ -45,11 +52,17 @@ class Outcome(NamedTuple):
     def passed(self) -> bool:
         """Whether every implementation is within its limits and every mutant is rejected, or its survival explained."""
         judged = self.automatic is None or self.automatic.passed
-        return judged and not self.survivors and not any(row.failures for row in self.rows)
+        rows = [*self.rows, *chain.from_iterable(self.others.values())]
+        return judged and not self.survivors and not any(row.failures for row in rows)
+
+
+def is_empty(pattern: str) -> bool:
+    """Return whether there is no exam whose description contains the pattern."""
+    return not any(judge.plan(pattern) for judge in (suite, *OTHERS.values()))
 
 
 def run(pattern: str = "", *, quiet: bool = False, with_automatic: bool = False) -> Outcome:
-    """Run the suite: the exams whose description contains the pattern, then the mutants.
+    """Run the suite: the exams whose description contains the pattern, then the mutants of what has such exams.
 
     The automatic mutants, if they are asked for, are those of the algorithms of these exams.
     """
@@ -58,19 +71,22 @@ def run(pattern: str = "", *, quiet: bool = False, with_automatic: bool = False)
         suite.plan(pattern), desc="implementations", unit="exam", disable=quiet, leave=False
     ):
         found += suite.rows(module, case, dtype)
-    rejected: dict[str, str] = {}
-    survivors: list[str] = []
-    exams = wrong.exams()
-    for mutant in tqdm(wrong.mutants(), desc="mutants", unit="mutant", disable=quiet, leave=False):
-        name = f"{mutant.optimizer or mutant.stem}: {mutant.name}"
-        reason = wrong.examine(mutant, exams)
-        if reason is None:
-            survivors.append(name)
-        else:
-            rejected[name] = reason
+    others: dict[str, list[Any]] = {}
+    for name, judge in OTHERS.items():
+        total = len(judge.plan(pattern))
+        others[name] = list(tqdm(judge.rows(pattern), name, total, unit="exam", disable=quiet, leave=False))
+    verdicts: dict[str, str | None] = {}
+    for name, judge in {"optimizers": wrong, **OTHERS}.items():
+        if others.get(name, found):
+            exams = judge.exams()
+            for mutant in tqdm(judge.mutants(), f"wrong {name}", unit="mutant", disable=quiet, leave=False):
+                verdicts[str(mutant)] = judge.examine(mutant, exams)
+    rejected = {name: reason for name, reason in verdicts.items() if reason is not None}
+    survivors = [name for name, reason in verdicts.items() if reason is None]
     chosen = {id(module) for module, _, _ in suite.plan(pattern)}
     stems = [stem for stem, module in cases.stems().items() if id(module) in chosen]
-    return Outcome(found, rejected, survivors, score(stems, exams, quiet=quiet) if with_automatic else None)
+    automatic = score(stems, wrong.exams(), quiet=quiet) if with_automatic and stems else None
+    return Outcome(found, others, rejected, survivors, automatic)
 
 
 def text(outcome: Outcome, *, with_mutants: bool = False) -> str:
@@ -85,14 +101,19 @@ def text(outcome: Outcome, *, with_mutants: bool = False) -> str:
     for row in bad:
         label = f"{row.optimizer}({row.options}) {row.dtype} {row.implementation}"
         lines += [f"  FAILED {label}: {failure}" for failure in row.failures]
+    if not outcome.rows:
+        lines = []
+    for name, found in outcome.others.items():
+        if found:
+            lines += [*[""] * bool(lines), OTHERS[name].text(found), ""]
     total = len(outcome.rejected) + len(outcome.survivors)
-    lines.append(f"{len(outcome.rejected)} of {total} wrong optimizers are rejected.")
+    lines.append(f"{len(outcome.rejected)} of {total} wrong optimizers and schedulers are rejected.")
     if with_mutants:
         lines += [f"  rejected  {name}  [{reason}]" for name, reason in outcome.rejected.items()]
     lines += [f"  SURVIVED  {name}" for name in outcome.survivors]
     if outcome.automatic is not None:
         lines += _automatic(outcome.automatic)
-    if outcome.rows and outcome.rows[0].torch is None:
+    if all(row.torch is None for row in [*outcome.rows, *chain.from_iterable(outcome.others.values())]):
         lines.append("torch is not installed: no figures to compare with (pip install 'refoptim[torch]').")
     return "\n".join(lines)
 
@@ -152,6 +173,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             row._asdict() | {"measured": _plain(row.measured), "torch": row.torch and _plain(row.torch)}
             for row in outcome.rows
         ],
+        **{name: OTHERS[name].as_json(found) for name, found in outcome.others.items()},
         "mutants": {"rejected": outcome.rejected, "survivors": outcome.survivors},
         "automatic_mutants": outcome.automatic and outcome.automatic._asdict() | {"share": outcome.automatic.share},
     }

@@ -112,7 +112,7 @@ def test_the_command_prints_the_table_and_writes_it_as_json(capsys, tmp_path):
     assert cli.main(["conformance", "--filter", "SGD(momentum=0.9) float", "--json", str(file), "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert "SGD(momentum=0.9)" in printed
-    assert "wrong optimizers are rejected" in printed
+    assert "wrong optimizers and schedulers are rejected" in printed
     found = json.loads(file.read_text())
     assert found["passed"] is True
     assert {row["implementation"] for row in found["rows"]} == set(LIMITS)
@@ -136,6 +136,17 @@ def test_the_command_fails_if_a_mutant_survives(monkeypatch, capsys):
     monkeypatch.setattr(report.wrong, "mutants", lambda: [harmless])
     assert cli.main(["conformance", "--filter", "SGD(defaults) float32", "--quiet"]) == 1
     assert "SURVIVED  SGD: changes nothing" in capsys.readouterr().out
+
+
+def test_schedules_have_a_table_of_their_own(capsys, tmp_path):
+    file = tmp_path / "report.json"
+    assert cli.main(["conformance", "--filter", "MultiplicativeLR", "--json", str(file), "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert "MultiplicativeLR(lr_lambda=shrinking)" in printed
+    assert "computed by" not in printed
+    found = json.loads(file.read_text())
+    assert found["rows"] == []
+    assert all(row["failures"] == [] for row in found["schedules"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,211 @@
+"""What can be wrong with a schedule's formula, as data."""
+
+from typing import NamedTuple
+
+
+class Wrong(NamedTuple):
+    """A wrong formula: in the source of a function, one expression replaced by another."""
+
+    scheduler: str
+    name: str
+    function: str
+    right: str
+    wrong: str
+    module: str = "formula"  # or "truth", where options become symbols, or "model", of ReduceLROnPlateau
+
+
+FORMULAS = [
+    Wrong("LambdaLR", "off by one", "by_factor", "factor(e)", "factor(e + 1)"),
+    Wrong("LambdaLR", "the initial rate is ignored", "by_factor", "eta_0 * factor(e)", "factor(e)"),
+    Wrong("MultiplicativeLR", "off by one", "multiplicative", "np.asarray(e, int)", "np.asarray(e - (e > 0), int)"),
+    Wrong(
+        "MultiplicativeLR",
+        "not multiplied up",
+        "multiplicative",
+        "np.cumprod(np.asarray([1, *factors]))",
+        "np.asarray([1, *factors])",
+    ),
+    Wrong("StepLR", "off by one", "step", "(e // step_size)", "((e + 1) // step_size)"),
+    Wrong("StepLR", "rounded to the nearest", "step", "(e // step_size)", "((e + step_size // 2) // step_size)"),
+    Wrong("StepLR", "every epoch", "step", "(e // step_size)", "e"),
+    Wrong("StepLR", "gamma twice", "step", "(e // step_size)", "(e // step_size * 2)"),
+    Wrong("MultiStepLR", "milestones are exclusive", "multi_step", "milestone <= e", "milestone < e"),
+    Wrong("MultiStepLR", "equal milestones count once", "multi_step", "in milestones", "in set(milestones)"),
+    Wrong("MultiStepLR", "gamma twice", "multi_step", "1, 0)", "2, 0)"),
+    Wrong("ExponentialLR", "off by one", "exponential", "gamma**e", "gamma ** (e + 1)"),
+    Wrong("ExponentialLR", "gamma twice", "exponential", "gamma**e", "gamma ** (2 * e)"),
+    Wrong("ConstantLR", "ends an epoch late", "constant", "e < total_iters", "e <= total_iters"),
+    Wrong("ConstantLR", "the phases are swapped", "constant", "factor, 1)", "1, factor)"),
+    Wrong("LinearLR", "ends an epoch late", "linear", "passed / total_iters", "passed / (total_iters + 1)"),
+    Wrong("LinearLR", "does not end", "linear", "passed / total_iters", "e / total_iters"),
+    Wrong("LinearLR", "max for min", "linear", "e, total_iters)", "total_iters, e)"),
+    Wrong(
+        "LinearLR",
+        "from the end to the start",
+        "linear",
+        "start_factor + (end_factor - start_factor)",
+        "end_factor + (start_factor - end_factor)",
+    ),
+    Wrong("LinearLR", "warm-up is inverted", "linear", "(start_factor +", "1 / (start_factor +"),
+    Wrong("PolynomialLR", "off by one", "polynomial", "total_iters - e", "total_iters - e - 1"),
+    Wrong(
+        "PolynomialLR", "ends an epoch late", "polynomial", "(left / total_iters)", "((left + 1) / (total_iters + 1))"
+    ),
+    Wrong("PolynomialLR", "the power is ignored", "polynomial", ") ** power", ")"),
+    Wrong("CosineAnnealingLR", "off by one", "cosine", "cos_pi(e", "cos_pi((e + 1)"),
+    Wrong("CosineAnnealingLR", "ends an epoch late", "cosine", "/ t_max", "/ (t_max + 1)"),
+    Wrong("CosineAnnealingLR", "the whole period in T_max", "cosine", "cos_pi(e", "cos_pi(2 * e"),
+    Wrong("CosineAnnealingLR", "eta_min is ignored", "cosine", "eta_min + (eta_0 - eta_min)", "eta_0"),
+    Wrong("CosineAnnealingLR", "eta_min comes on top", "cosine", "(eta_0 - eta_min)", "eta_0"),
+    Wrong("CosineAnnealingLR", "begins at the bottom", "cosine", "1 + cos_pi", "1 - cos_pi"),
+    Wrong(
+        "CosineAnnealingLR",
+        "not halved",
+        "cosine",
+        "(eta_0 - eta_min) * (1 + cos_pi(e / t_max)) / 2",
+        "(eta_0 - eta_min) * cos_pi(e / t_max)",
+    ),
+    Wrong(
+        "CosineAnnealingWarmRestarts",
+        "restarts an epoch late",
+        "cosine_restarts",
+        "since >= between",
+        "since > between",
+    ),
+    Wrong(
+        "CosineAnnealingWarmRestarts",
+        "the restart counts",
+        "cosine_restarts",
+        "since - between,",
+        "since - between + 1,",
+    ),
+    Wrong("CosineAnnealingWarmRestarts", "T_mult is ignored", "cosine_restarts", "between * t_mult", "between"),
+    Wrong("CosineAnnealingWarmRestarts", "T_mult is added", "cosine_restarts", "between * t_mult", "between + t_mult"),
+    Wrong("CosineAnnealingWarmRestarts", "no restarts", "cosine_restarts", "cosine(since", "cosine(e"),
+    Wrong("CyclicLR", "the first cycle is 0", "cyclic", "1 + e //", "0 + e //"),
+    Wrong("CyclicLR", "goes down at the pace it went up", "cyclic", "where(rises, up, down)", "up"),
+    Wrong("CyclicLR", "jumps at the top", "cyclic", "up + down - since", "since - up"),
+    Wrong("CyclicLR", "not scaled", "cyclic", "height * scale(cycle, e)", "height"),
+    Wrong("CyclicLR", "the base is scaled too", "cyclic", "eta_base + height * scale", "(eta_base + height) * scale"),
+    Wrong("CyclicLR", "the base is not subtracted", "cyclic", "(eta_max - eta_base)", "eta_max"),
+    Wrong("CyclicLR", "the first cycle is halved", "_cycle", "(1 - c)", "(-c)", "truth"),
+    Wrong("CyclicLR", "cycles are not halved", "_cycle", "arb(2) ** (1 - c)", "arb(1)", "truth"),
+    Wrong(
+        "CyclicLR",
+        "gamma to the cycle",
+        "_cycle",
+        "lambda _, e: arb(gamma) ** e",
+        "lambda c, _: arb(gamma) ** c",
+        "truth",
+    ),
+    Wrong(
+        "CyclicLR",
+        "momentum is not opposed",
+        "_cyclic_momentum",
+        "max_momentum, base_momentum,",
+        "base_momentum, max_momentum,",
+        "truth",
+    ),
+    Wrong(
+        "OneCycleLR", "phases are an epoch longer", "one_cycle", "ends[i + 1] - ends[i])", "ends[i + 1] - ends[i] + 1)"
+    ),
+    Wrong("OneCycleLR", "phases begin an epoch late", "one_cycle", "e <= ends[i + 1]", "e <= ends[i + 1] + 1"),
+    Wrong("OneCycleLR", "linear goes backwards", "one_cycle", "1 - p", "p"),
+    Wrong("OneCycleLR", "cos goes backwards", "one_cycle", "1 + cos_pi", "1 - cos_pi"),
+    Wrong("OneCycleLR", "linear for cos", "one_cycle", 'anneal == "linear"', "True"),
+    Wrong("OneCycleLR", "cos for linear", "one_cycle", 'anneal == "linear"', "False"),
+    Wrong(
+        "OneCycleLR",
+        "the first phase is an epoch longer",
+        "_phases",
+        "pct_start * steps - 1)",
+        "pct_start * steps)",
+        "truth",
+    ),
+    Wrong("OneCycleLR", "the second phase is an epoch longer", "_phases", "* steps - 2)", "* steps - 1)", "truth"),
+    Wrong("OneCycleLR", "the last phase is an epoch longer", "_phases", "steps - 1]", "steps]", "truth"),
+    Wrong("OneCycleLR", "two phases for three", "_phases", "if three_phase", "if False", "truth"),
+    Wrong(
+        "OneCycleLR",
+        "min is max over final_div_factor",
+        "_one_cycle",
+        "first / arb(final",
+        "arb(max_lr) / arb(final",
+        "truth",
+    ),
+    Wrong("OneCycleLR", "final_div_factor is ignored", "_one_cycle", "/ arb(final_div_factor)", "", "truth"),
+    Wrong(
+        "OneCycleLR",
+        "momentum is not opposed",
+        "_one_cycle_momentum",
+        "arb(max_momentum), arb(base_momentum), arb(max_momentum)",
+        "arb(base_momentum), arb(max_momentum), arb(base_momentum)",
+        "truth",
+    ),
+    Wrong("SWALR", "ends an epoch late", "_swa", "anneal_epochs or 1", "anneal_epochs + 1", "truth"),
+    Wrong(
+        "SWALR",
+        "no annealing for 0 epochs is a start",
+        "_swa",
+        "eta_0 if anneal_epochs else arb(swa_lr)",
+        "eta_0",
+        "truth",
+    ),
+    Wrong("SWALR", "starts from swa_lr", "_swa", "[start,", "[arb(swa_lr),", "truth"),
+    Wrong("SequentialLR", "switches an epoch late", "_sequential", '"right"', '"left"', "truth"),
+    Wrong(
+        "SequentialLR",
+        "later schedulers count from the start",
+        "_sequential",
+        "e[own] - starts[place]",
+        "e[own]",
+        "truth",
+    ),
+    Wrong(
+        "SequentialLR",
+        "later schedulers begin with epoch 1",
+        "_sequential",
+        "- starts[place]",
+        "- starts[place] + (place > 0)",
+        "truth",
+    ),
+    Wrong("ChainedScheduler", "only the last counts", "_chained", "result * lr_curve", "eta_0 * lr_curve", "truth"),
+    Wrong("ChainedScheduler", "the initial rate twice", "_chained", "arb(1)", "eta_0", "truth"),
+    *(
+        Wrong("ReduceLROnPlateau", name, function, right, wrong, "model")
+        for name, function, right, wrong in (
+            ("as good is better, min", "_better", "metric < limit", "metric <= limit"),
+            ("as good is better, max", "_better", "metric > limit", "metric >= limit"),
+            ("max for min", "_better", 'if mode == "min"', 'if mode == "max"'),
+            ("NaN is better", "_better", "return False", "return True"),
+            ("the threshold is ignored", "_better", "best * margin", "best"),
+            ("the absolute threshold is ignored", "_better", "best + margin", "best"),
+            ("the threshold is on the wrong side, min", "_better", "1 - threshold", "1 + threshold"),
+            ("the threshold is on the wrong side, max", "_better", "1 + threshold", "1 - threshold"),
+            (
+                "an absolute threshold for a relative one",
+                "_better",
+                'threshold_mode == "rel"',
+                'threshold_mode == "abs"',
+            ),
+            ("patience ends an epoch early", "learning_rates", "waited > patience", "waited >= patience"),
+            ("patience ends an epoch late", "learning_rates", "waited > patience", "waited > patience + 1"),
+            ("the best is the last", "learning_rates", "if improved:", "if True:"),
+            ("the best is not kept", "learning_rates", "best = metric", "pass"),
+            ("bad epochs are not reset", "learning_rates", "waited, rest = 0, cooldown", "rest = cooldown"),
+            (
+                "bad epochs add up over better ones",
+                "learning_rates",
+                "0 if improved or rest",
+                "waited if improved or rest",
+            ),
+            ("no cooldown", "learning_rates", "waited, rest = 0, cooldown", "waited, rest = 0, 0"),
+            ("cooldown is counted", "learning_rates", "if improved or rest", "if improved"),
+            ("cooldown does not end", "learning_rates", "max(rest - 1, 0)", "rest"),
+            ("min for max", "learning_rates", "max(lr * factor", "min(lr * factor"),
+            ("min_lr is ignored", "learning_rates", "max(lr * factor, min_lr)", "lr * factor"),
+            ("eps is ignored", "learning_rates", "> eps", ">= 0"),
+            ("eps is relative", "learning_rates", "> eps", "> eps * lr"),
+        )
+    ),
+]
