@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import refoptim
 from refoptim.conformance import cases
-from refoptim.conformance.adapters import RefoptimRun, Run, Subject
+from refoptim.conformance.subjects import RefoptimRun, Run, Subject
 from refoptim.conformance.deadline import deadline
 from refoptim.conformance.mutants import Mutant, MutantExam, rule_subject
 from refoptim.conformance.operators import parsed, slips

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refoptim.conformance import truth
-from refoptim.conformance.adapters import Subject
+from refoptim.conformance.subjects import Subject
 from refoptim.conformance.case import Case, Meaning
 from refoptim.conformance.scenario import Scenario, reals
 
@@ -62,7 +62,7 @@ class Truth:
         first = next((i for i, grads in enumerate(self.scenario.grads) if grads[index] is not None), 0)
         lr = self.scenario.lrs[first][owner]
         begun = {
-            name: start.state[name] if name in start.state else _filled(zeros, meaning.initial(lr).get(name, 0.0))
+            name: start.state[name] if name in start.state else filled(zeros, meaning.initial(lr).get(name, 0.0))
             for name, zeros in meaning.zeros(start.theta).items()
         }
         host = truth.exact_symbols(start.host or meaning.host(lr))
@@ -107,7 +107,7 @@ class Truth:
         )
 
 
-def _filled(like: Array, value: float) -> Array:
+def filled(like: Array, value: float) -> Array:
     """Return an array like this one, full of a real number, or of one whose parts are both that."""
     return np.full(like.shape, complex(value, value) if like.dtype.kind == "c" else value, like.dtype)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import refoptim
 from refoptim.conformance import cases
-from refoptim.conformance.adapters import RefoptimRun, Run, Subject
+from refoptim.conformance.subjects import RefoptimRun, Run, Subject
 from refoptim.conformance.case import Case, RuleMutant, ScalarMutant
 from refoptim.conformance.plumbing import PLUMBING
 from refoptim.conformance.scenario import Scenario

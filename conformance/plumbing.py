@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from refoptim.conformance.adapters import RefoptimRun
+from refoptim.conformance.subjects import RefoptimRun
 from refoptim.conformance.scenario import Scenario
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refoptim.conformance.adapters import Subject
+from refoptim.conformance.subjects import Subject
 from refoptim.conformance.case import Case, Meaning
 from refoptim.conformance.scenario import one_step, reals
 

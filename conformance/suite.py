@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refoptim.conformance import cases
-from refoptim.conformance.adapters import IMPLEMENTATIONS, Subject, refoptim_subject, torch_subject
+from refoptim.conformance.subjects import IMPLEMENTATIONS, Subject, refoptim_subject, torch_subject
 from refoptim.conformance.case import Case
 from refoptim.conformance.judge import Truth, scaled
 from refoptim.conformance.scenario import bookkeeping, one_step, trajectory

@@ -30,6 +30,26 @@ def precision(bits: int = PRECISION) -> Iterator[None]:
         ctx.prec = before
 
 
+# How narrowly comparisons were decided, relative to the larger side, where somebody wants to know.
+_margins: list[float] | None = None
+
+
+@contextmanager
+def margins() -> Iterator[list[float]]:
+    """Collect how narrowly the comparisons of balls are decided. Of equal numbers either is right."""
+    global _margins  # noqa: PLW0603  arrays have no other way to say it
+    before, _margins = _margins, []
+    try:
+        yield _margins
+    finally:
+        _margins = before
+
+
+def _note(left: Any, right: Any) -> None:
+    if _margins is not None and not left.overlaps(right):
+        _margins.append(float(abs(left - right).mid() / abs(left).max(abs(right)).mid()))
+
+
 class Balls(np.ndarray):
     """An array of balls, which the formulas can compute with as with any array.
 
@@ -45,6 +65,7 @@ class Balls(np.ndarray):
             for left, right in np.broadcast(*(np.asarray(x, object) for x in sides)):
                 if arb(left).overlaps(arb(right)) and not arb(left) == arb(right):
                     raise WideBallError(f"{ufunc.__name__} of {left} and {right} is not decided")
+                _note(arb(left), arb(right))
         plain = [np.asarray(x) if isinstance(x, Balls) else x for x in inputs]
         result = getattr(ufunc, method)(*plain, **options)
         return result.view(Balls) if isinstance(result, np.ndarray) and result.dtype == object else result
@@ -58,11 +79,21 @@ def _elementwise(function: Callable[..., Any], inputs: int) -> Callable[..., Any
     return lambda *arrays: np.asarray(apply(*(np.asarray(a, object) for a in arrays)), object).view(Balls)
 
 
+def _maximum(x: Any, y: Any) -> Any:
+    _note(arb(x), arb(y))
+    return arb(x).max(y)
+
+
+def _minimum(x: Any, y: Any) -> Any:
+    _note(arb(x), arb(y))
+    return arb(x).min(y)
+
+
 _NAMESPACE = SimpleNamespace(
     sqrt=_elementwise(lambda x: x.sqrt(), 1),
     abs=_elementwise(abs, 1),
-    maximum=_elementwise(lambda x, y: arb(x).max(y), 2),
-    minimum=_elementwise(lambda x, y: arb(x).min(y), 2),
+    maximum=_elementwise(_maximum, 2),
+    minimum=_elementwise(_minimum, 2),
     clip=_elementwise(lambda x, least, most: arb(x).max(least).min(most), 3),
     where=_elementwise(lambda chosen, x, y: arb(x) if chosen else arb(y), 3),
     sign=np.sign,

@@ -19,7 +19,7 @@ import pytest
 
 import refoptim as optim
 from refoptim import kernels
-from refoptim.conformance.adapters import as_sparse
+from refoptim.conformance.subjects import as_sparse
 from refoptim.kernels import jit
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refoptim as optim
-from refoptim.conformance.adapters import as_sparse
+from refoptim.conformance.subjects import as_sparse
 from refoptim.conformance.tolerances import CLOSE
 
 KINDS = {

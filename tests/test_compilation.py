@@ -15,7 +15,7 @@ from numba.core import event
 
 import refoptim as optim
 from refoptim import kernels
-from refoptim.conformance.adapters import as_sparse
+from refoptim.conformance.subjects import as_sparse
 from refoptim.kernels import jit
 from refoptim.kernels.jit import CpuKernel
 

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
 
 from refoptim import cli
-from refoptim.conformance import adapters, mutants, report, suite
+from refoptim.conformance import mutants, report, subjects, suite
 from refoptim.conformance.case import Case, RuleMutant
 from refoptim.conformance.cases import adam, sgd, stems
 from refoptim.conformance.specials import Specials
@@ -27,10 +27,10 @@ def exams():
 def test_nothing_right_is_rejected_by_the_exams_that_reject_mutants(exams):
     for each in exams.values():
         for exam in each:
-            assert exam.rejects(adapters.refoptim_subject("fused")) is None, exam.case
+            assert exam.rejects(subjects.refoptim_subject("fused")) is None, exam.case
 
 
-@pytest.mark.parametrize("implementation", adapters.IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", subjects.IMPLEMENTATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "complex128"])
 @pytest.mark.parametrize("stem", [stem for stem, module in stems().items() if getattr(module, "ELEMENTWISE", True)])
 def test_infinity_nan_and_zero_are_where_the_formula_has_them(stem, dtype, implementation):
@@ -38,7 +38,7 @@ def test_infinity_nan_and_zero_are_where_the_formula_has_them(stem, dtype, imple
         pytest.skip("no complex parameters")
     for case in stems()[stem].CASES:
         exam = Specials(case, stems()[stem].meaning(case), dtype)
-        assert exam.differences(adapters.refoptim_subject(implementation)) == 0, case
+        assert exam.differences(subjects.refoptim_subject(implementation)) == 0, case
 
 
 def test_an_option_that_is_off_and_touches_the_numbers_is_seen():
@@ -132,7 +132,7 @@ def test_the_command_fails_if_anything_does(monkeypatch, capsys):
 
 
 def test_the_command_fails_if_a_mutant_survives(monkeypatch, capsys):
-    harmless = mutants.Mutant("sgd", "changes nothing", "SGD", adapters.refoptim_subject("fused"))
+    harmless = mutants.Mutant("sgd", "changes nothing", "SGD", subjects.refoptim_subject("fused"))
     monkeypatch.setattr(report.wrong, "mutants", lambda: [harmless])
     assert cli.main(["conformance", "--filter", "SGD(defaults) float32", "--quiet"]) == 1
     assert "SURVIVED  SGD: changes nothing" in capsys.readouterr().out

@@ -53,7 +53,9 @@ def floor(module):
     for name in ("refoptim.kernels", "refoptim.conformance", "refoptim.formulas", "refoptim.optimizers"):
         if module == name or module.startswith(f"{name}."):
             return name.rpartition(".")[2]
-    return {"refoptim": "front", "refoptim.cli": "cli"}.get(module, "core")
+    if module == "refoptim.cli" or module.startswith("refoptim.cli."):
+        return "cli"
+    return "front" if module == "refoptim" else "core"
 
 
 def is_algorithm(module):

@@ -1,0 +1,1 @@
+"""Dialects: where documented optimizers of the same name compute different things."""

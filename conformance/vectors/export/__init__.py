@@ -1,0 +1,1 @@
+"""Exports of the vectors for languages that would rather not read JSON."""

@@ -1,0 +1,47 @@
+"""``refoptim conformance``: every optimizer against its formula."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    conformance = commands.add_parser(
+        "conformance",
+        help="measure every optimizer against its formula in exact arithmetic",
+        description="Measure every optimizer, option set, dtype and implementation against the documented formula in "
+        "exact arithmetic, with torch's figures beside them where it is installed, and put wrong optimizers to the "
+        "same exam. The exit code is 1 if a limit is exceeded or a wrong optimizer is not rejected.",
+    )
+    conformance.add_argument("--filter", default="", metavar="TEXT", help="only rows that contain this, e.g. AdamW")
+    conformance.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there too")
+    conformance.add_argument(
+        "--mutants",
+        action="store_true",
+        help="list what gave each wrong optimizer away, and judge some thousand more that are made automatically",
+    )
+    conformance.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the suite and print the table."""
+    try:
+        from refoptim.conformance import report
+    except ModuleNotFoundError as error:
+        if error.name not in ("flint", "tqdm"):
+            raise
+        print(f"refoptim conformance needs {error.name}: pip install 'refoptim[conformance]'", file=sys.stderr)
+        return 2
+    if options.json is not None and not options.json.parent.is_dir():
+        print(f"--json {options.json}: there is no folder {options.json.parent}", file=sys.stderr)
+        return 2
+    if report.is_empty(options.filter):
+        print(f"--filter {options.filter!r} matches nothing; try AdamW, float64 or StepLR", file=sys.stderr)
+        return 2
+    outcome = report.run(options.filter, quiet=options.quiet, with_automatic=options.mutants)
+    print(report.text(outcome, with_mutants=options.mutants))
+    if options.json is not None:
+        report.write_json(outcome, options.json)
+    return 0 if outcome.passed else 1

@@ -1,0 +1,62 @@
+"""``refoptim plot-schedule``: a picture of learning-rate schedulers."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    plot = commands.add_parser(
+        "plot-schedule",
+        help="draw the curves of learning-rate schedulers",
+        description="Draw the curves of learning-rate schedulers into one picture, the momentum below where it is "
+        "cycled. The exit code is 2 if a scheduler cannot be built or the picture cannot be written.",
+    )
+    plot.add_argument(
+        "specs",
+        nargs="+",
+        metavar="SPEC",
+        help="a scheduler without its optimizer, e.g. 'OneCycleLR(max_lr=0.1, total_steps=300)' or "
+        "'SequentialLR([LinearLR(total_iters=10), CosineAnnealingLR(T_max=90)], milestones=[10])'",
+    )
+    plot.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("schedule.png"),
+        metavar="FILE",
+        help="default: schedule.png; or .svg, .pdf",
+    )
+    plot.add_argument("--steps", type=int, metavar="N", help="the last step; default: enough to see all of each curve")
+    plot.add_argument("--lr", type=float, default=0.1, help="the optimizer's learning rate (default: 0.1)")
+    plot.add_argument("--log", action="store_true", help="a logarithmic axis for the learning rate")
+    plot.add_argument("--metrics", type=_numbers, metavar="X,X,...", help="each epoch's metric, for ReduceLROnPlateau")
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw the curves."""
+    from refoptim import plot
+
+    file: Path = options.output
+    if not file.parent.is_dir():
+        print(f"-o {file}: there is no folder {file.parent}", file=sys.stderr)
+        return 2
+    try:
+        found = plot.curves(options.specs, lr=options.lr, steps=options.steps, metrics=options.metrics)
+        plot.save(found, file, log=options.log)
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        print("refoptim plot-schedule needs matplotlib: pip install 'refoptim[plot]'", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"refoptim plot-schedule: {' '.join(str(error).split())}", file=sys.stderr)
+    else:
+        print(file)
+        return 0
+    return 2

@@ -1,0 +1,121 @@
+"""``refoptim vectors``: list, make, check and export the vectors."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "vectors",
+        help="list, make, check and export the conformance vectors",
+        description="The conformance vectors: problems for optimizers and schedulers with their exact answers.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    listed = actions.add_parser("list", help="print the ids, a line each")
+    listed.add_argument(
+        "--filter", default="", metavar="TEXT", help="only ids that contain this, or match it: adam.*.probe.*"
+    )
+    listed.add_argument("--dtype", default="", choices=("", "f32", "f64", "c64", "c128"), help="only of this dtype")
+    shown = actions.add_parser("show", help="print one vector as JSON, what is expected included")
+    shown.add_argument("id", help="its id, as list prints it")
+    generated = actions.add_parser("generate", help="compute all of them again, in ball arithmetic")
+    generated.add_argument(
+        "--check", action="store_true", help="change nothing: fail if a file would come out otherwise"
+    )
+    generated.add_argument("--quiet", action="store_true", help="no progress bar")
+    verified = actions.add_parser("verify", help="check files against their schemas, hashes and index")
+    exported = actions.add_parser("export", help="write them for another language")
+    exported.add_argument("--lang", required=True, choices=("c", "rust", "npz", "json"), help="what to write")
+    exported.add_argument("--filter", default="", metavar="TEXT", help="only ids that contain this, or match it")
+    exported.add_argument("folder", type=Path, metavar="DIR", help="a new or empty folder")
+    for action in (listed, shown, generated, verified, exported):
+        action.add_argument("--vectors", type=Path, metavar="DIR", help="instead of those that come with the package")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what was asked for: 0 it went well, 1 the vectors are not what they should be, 2 it could not be done."""
+    try:
+        from refoptim.conformance.vectors.store import StoreError
+    except ModuleNotFoundError as error:
+        if error.name not in ("flint", "tqdm", "jsonschema"):
+            raise
+        print(f"refoptim vectors needs {error.name}: pip install 'refoptim[conformance]'", file=sys.stderr)
+        return 2
+    try:
+        return _ACTIONS[options.action](options)
+    except StoreError as error:
+        print(f"refoptim vectors: {error}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"refoptim vectors: {error}", file=sys.stderr)
+        return 2
+
+
+def _list(options: argparse.Namespace) -> int:
+    from refoptim.conformance.vectors.store import load
+
+    found = load(options.vectors, options.filter, dtype=options.dtype)
+    for vector in found:
+        print(vector.id)
+    if not found:
+        print(f"--filter {options.filter!r} matches none", file=sys.stderr)
+    return 0 if found else 2
+
+
+def _show(options: argparse.Namespace) -> int:
+    import json
+
+    from refoptim.conformance.vectors.store import load
+
+    found = [vector for vector in load(options.vectors) if vector.id == options.id]
+    for vector in found:
+        print(json.dumps(vector._asdict(), indent=1))
+    if not found:
+        print(f"there is no vector {options.id!r}: refoptim vectors list prints all", file=sys.stderr)
+    return 0 if found else 2
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from refoptim.conformance.vectors import generate, store
+
+    folder: Path = options.vectors or store.PACKAGED
+    total = len(generate.makers()) + 1
+    files = dict(tqdm(generate.generate(), "vectors", total, unit="file", disable=options.quiet, leave=False))
+    if not options.check:
+        generate.write(folder, files)
+        print(f"{folder}: {store.verify(folder)} vectors in {len(files) - 1} files")
+        return 0
+    there = {path.name for path in folder.glob("*.json")}
+    other = [name for name, text in files.items() if name not in there or (folder / name).read_text("utf-8") != text]
+    for name in sorted({*other, *(there - set(files))}):
+        print(f"{folder / name} is not what the formulas give today", file=sys.stderr)
+    return 1 if other or there - set(files) else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from refoptim.conformance.vectors.store import PACKAGED, verify
+
+    folder = options.vectors or PACKAGED
+    print(f"{folder}: {verify(folder)} vectors, all as they were made")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from refoptim.conformance.vectors.export import export
+    from refoptim.conformance.vectors.store import load
+
+    found = load(options.vectors, options.filter)
+    if not found:
+        print(f"--filter {options.filter!r} matches none", file=sys.stderr)
+        return 2
+    export(options.lang, found, options.folder)
+    print(f"{options.folder}: {len(found)} vectors")
+    return 0
+
+
+_ACTIONS = {"list": _list, "show": _show, "generate": _generate, "verify": _verify, "export": _export}
