@@ -51,6 +51,16 @@ def plateau(schedulers: Any, optimizer: Any) -> Any:
     return scheduler
 
 
+def averaging(strategy: str) -> Build:
+    """Return a function that builds SWALR, which lives in a module beside that of the schedulers."""
+
+    def build(schedulers: Any, optimizer: Any) -> Any:
+        utils = import_module(schedulers.__name__.replace("lr_scheduler", "swa_utils"))
+        return utils.SWALR(optimizer, 0.05, LONG, strategy)
+
+    return build
+
+
 def built(name: str, *arguments: Any, **options: Any) -> Build:
     """Return a function that builds the scheduler of this name."""
     return lambda schedulers, optimizer: getattr(schedulers, name)(optimizer, *arguments, **options)
@@ -76,6 +86,8 @@ SCHEDULERS: dict[str, Build] = {
     "OneCycleLR": built("OneCycleLR", 0.1, LONG),
     "OneCycleLR, linear": built("OneCycleLR", 0.1, LONG, anneal_strategy="linear", cycle_momentum=False),
     "ReduceLROnPlateau": plateau,
+    "SWALR": averaging("cos"),
+    "SWALR, linear": averaging("linear"),
     "SequentialLR": sequential,
     "ChainedScheduler of two": chained,
 }

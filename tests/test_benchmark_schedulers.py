@@ -15,7 +15,18 @@ pytest.importorskip("tqdm", reason="the benchmarks show progress bars")
 
 def test_scheduler_step(tmp_path):
     path = tmp_path / "report.json"
-    options = ["--rounds", "2", "--block", "1e-4", "--json", str(path), "--schedulers", "StepLR", "ReduceLROnPlateau"]
+    options = [
+        "--rounds",
+        "2",
+        "--block",
+        "1e-4",
+        "--json",
+        str(path),
+        "--schedulers",
+        "StepLR",
+        "ReduceLROnPlateau",
+        "SWALR",
+    ]
     run = subprocess.run(
         [sys.executable, "-W", "error", str(SCRIPT), *options], capture_output=True, text=True, check=False
     )
@@ -25,6 +36,7 @@ def test_scheduler_step(tmp_path):
     assert [(row["scheduler"], row["contender"]) for row in rows] == [
         *(("StepLR", name) for name in ("refoptim", *torch, "refoptim, at 1,000 steps")),
         *(("ReduceLROnPlateau", name) for name in ("refoptim", *torch)),
+        *(("SWALR", name) for name in ("refoptim", *torch, "refoptim, at 1,000 steps")),
     ]
     for row in rows:
         assert 0 < row["seconds"]["low"] <= row["seconds"]["median"] <= row["seconds"]["high"]

@@ -172,6 +172,107 @@ def test_last_epoch_of_sequential(last_epoch):
         scheduler.step()
 
 
+def linear(optimizer):
+    return lrs.LinearLR(optimizer, 0.1, 1.0, 4)
+
+
+def falling(optimizer):
+    return lrs.ExponentialLR(optimizer, 0.9)
+
+
+def one_cycle(max_lr, **options):
+    return partial(lrs.OneCycleLR, max_lr=max_lr, total_steps=20, **options)
+
+
+# Parts that change what the groups of the others have. Each begins five epochs after the one before.
+SEQUENCES = {
+    "a later cycle": [linear, one_cycle(0.5)],
+    "a cycle in the middle": [linear, one_cycle(0.5), falling],
+    "the first is a cycle": [one_cycle(0.5), falling],
+    "two cycles": [linear, one_cycle(0.5), one_cycle([0.2, 0.7], base_momentum=0.5, max_momentum=[0.9, 0.8])],
+    "both kinds of cycle": [partial(lrs.CyclicLR, base_lr=0.05, max_lr=0.3), falling, one_cycle(0.5, three_phase=True)],
+    "a chain with a cycle": [linear, lambda o: lrs.ChainedScheduler([falling(o), one_cycle(0.5)(o)])],
+}
+
+
+def sequence(name, optimizer, last_epoch=-1):
+    parts = SEQUENCES[name]
+    milestones = [5 * place for place in range(1, len(parts))]
+    return lrs.SequentialLR(optimizer, [part(optimizer) for part in parts], milestones, last_epoch)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_sequence_rebuilt_on_loaded_groups_goes_on(name):
+    optimizer = sgd()
+    scheduler = sequence(name, optimizer)
+    states = [optimizer.state_dict()]
+    curve = [rate_of(optimizer)]
+    for _ in range(18):
+        scheduler.step()
+        states.append(optimizer.state_dict())
+        curve.append(rate_of(optimizer))
+    for last_epoch in range(18):
+        again = sgd()
+        again.load_state_dict(states[last_epoch])
+        resumed = sequence(name, again, last_epoch)
+        late = [rate_of(again)]
+        for _ in range(last_epoch + 2, 19):
+            resumed.step()
+            late.append(rate_of(again))
+        assert late == curve[last_epoch + 1 :], last_epoch
+
+
+def test_each_cycle_of_a_sequence_has_its_own_bounds():
+    optimizer = sgd()
+    first, second = one_cycle(0.5)(optimizer), one_cycle(0.1, base_momentum=0.5, max_momentum=0.6)(optimizer)
+    scheduler = lrs.SequentialLR(optimizer, [first, second], [20])
+    seen = []
+    for _ in range(40):
+        seen.append(rate_of(optimizer)[0])
+        scheduler.step()
+    alone = [one_cycle(0.5)(sgd()), one_cycle(0.1, base_momentum=0.5, max_momentum=0.6)(sgd())]
+    assert seen == [pair for one in alone for pair in zip(one.at(range(20))[0], one.momentum_at(range(20))[0])]
+
+
+def test_a_sequence_rebuilt_on_loaded_groups_beside_torch():
+    """SequentialLR, OneCycleLR as a later one, rebuilt: torch begins again, from OneCycleLR's first learning rate."""
+    torch = pytest.importorskip("torch", reason="it shows torch's numbers")
+
+    def rebuilt(optimizers, schedulers, parameter):
+        states = []
+        for last_epoch in (-1, 2):
+            optimizer = optimizers.SGD([parameter], lr=0.1, momentum=0.9)
+            for state in states:
+                optimizer.load_state_dict(state)
+            parts = [schedulers.ConstantLR(optimizer, 0.5, 2), schedulers.OneCycleLR(optimizer, 0.5, 20)]
+            schedulers.SequentialLR(optimizer, parts, [5], last_epoch)
+            states.append(optimizer.state_dict())
+        return [(state["param_groups"][0]["initial_lr"], state["param_groups"][0]["lr"]) for state in states]
+
+    assert rebuilt(optim, lrs, optim.Parameter([1.0])) == [(0.1, 0.05), (0.1, 0.1)]
+    other = rebuilt(torch.optim, torch.optim.lr_scheduler, torch.nn.Parameter(torch.ones(1)))
+    assert np.round(other, 12).tolist() == [[0.02, 0.01], [0.02, 0.01]]
+
+
+def test_two_cycles_beside_torch():
+    """SequentialLR of several OneCycleLR: torch's read the groups, where the last one has overwritten the bounds."""
+    torch = pytest.importorskip("torch", reason="it shows torch's numbers")
+
+    def highest(optimizer, schedulers):
+        parts = [schedulers.OneCycleLR(optimizer, max_lr, 10, cycle_momentum=False) for max_lr in (1.0, 0.5)]
+        scheduler = schedulers.SequentialLR(optimizer, parts, [10])
+        optimizer.step()
+        seen = []
+        for _ in range(20):
+            seen.append(optimizer.param_groups[0]["lr"])
+            scheduler.step()
+        return max(seen[:10]), max(seen[10:])
+
+    assert highest(optim.SGD([optim.Parameter([1.0])]), lrs) == (1.0, 0.5)
+    other = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))])
+    assert highest(other, torch.optim.lr_scheduler) == (0.5, 0.5)
+
+
 def test_functions_are_named_as_left_out():
     state = lrs.LambdaLR(sgd(), [Falling(0.9), third]).state_dict()
     assert state["lr_lambdas"] == [{"rate": 0.9}, None]

@@ -247,3 +247,29 @@ def test_any_gamma(gamma):
         with np.errstate(over="ignore"):
             expected = expected * gamma
         assert scheduler.get_last_lr() == scheduler.at(epoch) == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("power", [0.0, 1e-300, 0.1, 33.0, 1e4, 1e100])
+def test_any_power(power):
+    scheduler = lrs.PolynomialLR(sgd(), 3, power)
+    expected = [BASE * (left / 3) ** power for left in (3, 2, 1, 0)]
+    assert scheduler.at(range(4)) == [pytest.approx(expected)]
+    for epoch in range(1, 4):
+        scheduler.step()
+        assert scheduler.get_last_lr() == scheduler.at(epoch)
+
+
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name != "a user's own"])
+def test_groups_do_not_know_of_each_other(name):
+    """Those that have the same learning rate are computed once, for as long as nobody changes one of them."""
+    alone = [sgd() for _ in range(4)]
+    together = sgd(*[BASE] * 4)
+    schedulers = [BUILDERS[name](optimizer) for optimizer in (together, *alone)]
+    for epoch in range(14):
+        for place, optimizer in enumerate(alone):
+            if epoch in (3, 3 + place):
+                optimizer.param_groups[0]["lr"] = together.param_groups[place]["lr"] = 0.2 / epoch
+        for scheduler in schedulers:
+            scheduler.step()
+        assert schedulers[0].get_last_lr() == [scheduler.get_last_lr()[0] for scheduler in schedulers[1:]]
+        assert [group["lr"] for group in together.param_groups] == schedulers[0].get_last_lr()

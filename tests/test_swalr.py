@@ -31,6 +31,14 @@ def stepped(scheduler, count):
     return found
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_groups_that_begin_alike_go_their_own_ways(strategy):
+    swa_lrs = [0.05, 0.0, 0.05, 0.7]
+    together = stepped(SWALR(optimizer_of(*[0.3] * 4), swa_lrs, 5, strategy), 8)
+    alone = [stepped(SWALR(optimizer_of(0.3), swa_lr, 5, strategy), 8) for swa_lr in swa_lrs]
+    assert together == [[lr for (lr,) in row] for row in zip(*alone, strict=True)]
+
+
 @pytest.mark.parametrize(("epochs", "strategy"), [*CASES, (1_000, "cos"), (1_000, "linear")])
 def test_the_curve_is_exact_and_what_steps_give(epochs, strategy):
     flint = pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")

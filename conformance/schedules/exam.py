@@ -204,13 +204,8 @@ class Exam:
 
 
 def _continues(case: Case) -> bool:
-    """Return whether a schedule can go on from last_epoch=n.
-
-    OneCycleLR overwrites ``initial_lr``, which the other parts of a sequence would begin with.
-    """
-    return case.scheduler not in ("ReduceLROnPlateau", "ChainedScheduler") and not any(
-        part.scheduler == "OneCycleLR" for part in case.parts
-    )
+    """Return whether a schedule can go on from last_epoch=n."""
+    return case.scheduler not in ("ReduceLROnPlateau", "ChainedScheduler")
 
 
 @contextmanager

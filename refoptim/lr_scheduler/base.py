@@ -170,6 +170,9 @@ class LRScheduler:
                 )
             group.setdefault("initial_lr", rate(group["lr"]))
 
+    def _release(self) -> None:
+        """Give back the ``initial_lr`` that was there before."""
+
     def _bases(self) -> list[float]:
         return [rate(group["initial_lr"]) for group in self.optimizer.param_groups]
 

@@ -78,7 +78,8 @@ class SequentialLR(_Composite):
         optimizer: the optimizer whose learning rates are scheduled.
         schedulers: schedulers of this optimizer, which may be composites; not ReduceLROnPlateau.
         milestones: the epochs at which the next scheduler begins, one less than schedulers, not decreasing.
-        last_epoch: the epoch to go on from; -1 starts (default: -1).
+        last_epoch: the epoch to go on from, with schedulers that are built anew, without it, as at the start; -1 starts
+            (default: -1).
 
     Raises:
         ValueError: the number of milestones does not fit, they decrease, or a scheduler belongs to another optimizer.
@@ -107,6 +108,9 @@ class SequentialLR(_Composite):
         self._milestones = list(milestones)
         self._check()
         with unchanged_on_error(optimizer, self._members):
+            # The next process builds the parts again, and the first of them must find what it finds now.
+            for member in reversed(self._members[1:]):
+                member._release()
             if last_epoch == -1:
                 self._restart()
             else:
@@ -124,8 +128,9 @@ class SequentialLR(_Composite):
 
     def _advance(self) -> None:
         epoch, milestones = self.last_epoch + 1, self._milestones
-        part = self._schedulers[bisect_right(milestones, epoch)]
-        if epoch in milestones:
+        place = bisect_right(milestones, epoch)
+        part = self._schedulers[place]
+        if place and milestones[place - 1] == epoch:
             part._restart()
         else:
             part._take()
@@ -134,6 +139,11 @@ class SequentialLR(_Composite):
 
     def _jump(self, epoch: Any) -> None:
         place, since = self._place(epoch)
+        starts = [0, *self._milestones]
+        for part, start, end in zip(self._schedulers, starts, self._milestones[:place]):
+            # A part that has been may have left its momentum.
+            if start < end:
+                part._jump(end - start - 1)
         self._schedulers[place]._jump(since)
         self.last_epoch = epoch
         self._refresh()

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..optimizer import Optimizer
 from .arguments import check_optimizer, for_each_group, positive, real
-from .exact import blended, common, powers
+from .exact import all_blended, common, powers
 from .momentum import WithMomentum
 from .rates import finite, write_floats
 from .table import Table
@@ -115,10 +115,10 @@ class CyclicLR(WithMomentum):
 
     def _both(self, epoch: int) -> tuple[list[float], list[float]]:
         n, d = self._height(epoch)
-        lrs = [blended(low, high, n, d) for low, high in zip(self.base_lrs, self.max_lrs)]
+        lrs = all_blended(self.base_lrs, self.max_lrs, n, d)
         if not self.cycle_momentum:
             return lrs, []
-        return lrs, [blended(high, low, n, d) for high, low in zip(self.max_momentums, self.base_momentums)]
+        return lrs, all_blended(self.max_momentums, self.base_momentums, n, d)
 
     def _height(self, epoch: int) -> tuple[int, int]:
         """Return how far up it is from base to max, as a quotient of integers."""

@@ -6,7 +6,7 @@ from typing import Any
 from ..optimizer import Optimizer
 from .arguments import check_optimizer, for_each_group, positive
 from .cosines import annealing
-from .exact import blended, common
+from .exact import all_blended, common
 from .momentum import WithMomentum
 from .table import Table
 
@@ -94,12 +94,22 @@ class OneCycleLR(WithMomentum):
             raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {self._anneal_func_type}")
 
     def _claim(self) -> None:
+        groups = self.optimizer.param_groups
+        self._claimed = [group.get("initial_lr") for group in groups]
+        first = [most / self.div_factor for most in self.max_lrs]
+        self.min_lrs = [lr / self.final_div_factor for lr in first]
         if self.last_epoch == -1:
-            for group, most in zip(self.optimizer.param_groups, self.max_lrs, strict=True):
-                group["initial_lr"] = most / self.div_factor
-                group["max_lr"] = most
-                group["min_lr"] = group["initial_lr"] / self.final_div_factor
+            for group, initial_lr, most, least in zip(groups, first, self.max_lrs, self.min_lrs, strict=True):
+                group["initial_lr"], group["max_lr"], group["min_lr"] = initial_lr, most, least
         super()._claim()
+
+    def _bases(self) -> list[float]:
+        return [most / self.div_factor for most in self.max_lrs]
+
+    def _release(self) -> None:
+        for group, initial_lr in zip(self.optimizer.param_groups, self._claimed):
+            if initial_lr is not None:
+                group["initial_lr"] = initial_lr
 
     def _both(self, epoch: int) -> tuple[list[float], list[float]]:
         if epoch > self.total_steps:
@@ -107,7 +117,7 @@ class OneCycleLR(WithMomentum):
         if epoch == self.total_steps:
             epoch -= 1
         start = end = 0.0
-        for phase in self._schedule_phases:
+        for place, phase in enumerate(self._schedule_phases):  # noqa: B007
             start, end = end, phase["end_step"]
             if epoch <= end:
                 break
@@ -118,13 +128,14 @@ class OneCycleLR(WithMomentum):
         else:
             first, last, one = common(start, end)
             n, d = last - epoch * one, last - first
-        groups = self.optimizer.param_groups
-        low, high = phase["end_lr"], phase["start_lr"]
-        lrs = [blended(group[low], group[high], n, d) for group in groups]
+        # As the phases describe it. The groups have it too, but a later scheduler may have overwritten that.
+        base, most = self.base_lrs, self.max_lrs
+        ends = (base, most, base, self.min_lrs) if len(self._schedule_phases) == 3 else (base, most, self.min_lrs)
+        lrs = all_blended(ends[place + 1], ends[place], n, d)
         if not self.cycle_momentum:
             return lrs, []
-        low, high = phase["end_momentum"], phase["start_momentum"]
-        return lrs, [blended(group[low], group[high], n, d) for group in groups]
+        ends = self.max_momentums, self.base_momentums, self.max_momentums, self.max_momentums
+        return lrs, all_blended(ends[place + 1], ends[place], n, d)
 
 
 def _annealed(start: float, end: float, epoch: int, count: int) -> tuple[list[int], int]:

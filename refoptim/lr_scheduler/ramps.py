@@ -1,5 +1,7 @@
 """ConstantLR, LinearLR and PolynomialLR: schedules that lead to a value in some iterations, and stay there."""
 
+from math import remainder
+
 from ..optimizer import Optimizer
 from .arguments import real, whole
 from .exact import common
@@ -172,39 +174,42 @@ class PolynomialLR(_Ramp):
 
     def _factor(self, epoch: int) -> tuple[int, int]:
         total, power = self.total_iters, self.power
-        if self._is_whole():
+        if power.is_integer() and power <= _LONGEST:
             return max(total - epoch, 0) ** int(power), total ** int(power)
         return self._table.factor(epoch, (total, power), _fractional_powers) if epoch < total else (0, 1)
 
     def _change(self, epoch: int) -> tuple[int, int] | None:
-        left = self.total_iters - epoch
+        total, power = self.total_iters, self.power
+        left = total - epoch
         if left < 0:
             return None
-        if self.power == 1:
+        if power == 1:
             return left, left + 1
-        if self._is_whole():
-            return left ** int(self.power), (left + 1) ** int(self.power)
-        return self._table.change(epoch, (self.total_iters, self.power), _fractional_powers)
-
-    def _is_whole(self) -> bool:
-        # Of large powers integers would be long.
-        return self.power.is_integer() and self.power <= 32
+        if power.is_integer() and power <= _LONGEST:
+            return left ** int(power), (left + 1) ** int(power)
+        return self._table.change(epoch, (total, power), _fractional_powers)
 
 
 def _fractional_powers(total: int, power: float, epoch: int, count: int) -> tuple[list[int], int]:
     """Return ((total - e) / total)**power for some epochs e in a row, as integers and their denominator.
 
-    Each is right to an ulp of the library's pow, whose argument is rounded: what that lost is put back.
+    Each is right to an ulp of the library's pow, whose argument is rounded: what that lost is put back. Below epoch 0
+    there is none.
     """
-    ratios = [(0, 1)] * (epoch + count > total)
-    for left in range(max(total - epoch - count, 0) + 1, total - epoch + 1):
+    slope = power * _ONE
+    ratios = []
+    for left in range(total - max(epoch, 0), max(total - epoch - count, 0), -1):
         quotient = left / total
-        n, d = quotient.as_integer_ratio()
-        whole = left * d
-        p, q = (quotient**power).as_integer_ratio()
-        ratios.append((p * (_ONE + int(power * _ONE * ((whole - n * total) / whole))), q))
-    one = max(d for _, d in ratios)
-    return [n * (one // d) for n, d in reversed(ratios)], one * _ONE
+        # That is left - quotient * total, and exact, for totals below 2**52.
+        lost = remainder(left, quotient)
+        n, d = (quotient**power).as_integer_ratio()
+        ratios.append((n * (_ONE + int(slope * (lost / left))), d))
+    if epoch + count > total:
+        ratios.append((0, 1))
+    one = max([d for _, d in ratios])
+    return [0] * (epoch < 0) + [n if d == one else n * (one // d) for n, d in ratios], one * _ONE
 
 
 _ONE = 1 << 64
+# Of larger powers integers would be long.
+_LONGEST = 32

@@ -42,12 +42,12 @@ def recalled(ledger: Ledger, lrs: list[Any]) -> Ledger:
 def write_floats(scheduler: Any, lrs: list[float]) -> None:
     """Give each group its learning rate. Arrays are written in place."""
     groups = scheduler.optimizer.param_groups
-    if len(lrs) != len(groups):
-        raise _other_groups(scheduler, len(lrs))
-    if len(lrs) == 1 and type(groups[0]["lr"]) is float:
+    if len(lrs) == 1 == len(groups) and type(groups[0]["lr"]) is float:
         groups[0]["lr"] = lrs[0]
-    else:
+    elif len(lrs) == len(groups):
         lrs = _write_each(groups, lrs)
+    else:
+        raise _other_groups(scheduler, len(lrs))
     scheduler._last_lr = lrs
 
 

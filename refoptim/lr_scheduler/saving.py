@@ -20,6 +20,7 @@ UNSAVED = {
     "_never_fails",
     "_table",
     "_powers",
+    "_claimed",
     "_is_initial",
     "_within_step",
     "_get_lr_called_within_step",

@@ -22,18 +22,18 @@ class Table:
 
         ``fill(*key, first, count)`` returns the integers from the epoch first on, and their denominator.
         """
-        place = epoch - self._first
-        if key != self._key or not 0 < place < len(self._factors):
-            self._factors, self._denominator = fill(*key, epoch - 1, COUNT)
-            self._key, self._first, place = key, epoch - 1, 1
-        return self._factors[place], self._factors[place - 1]
+        place, factors = epoch - self._first, self._factors
+        if key != self._key or not 0 < place < len(factors):
+            factors, self._denominator = fill(*key, epoch - 1, COUNT)
+            self._factors, self._key, self._first, place = factors, key, epoch - 1, 1
+        return factors[place], factors[place - 1]
 
     def factor(self, epoch: int, key: tuple[float, ...], fill: Callable[..., tuple[list[int], int]]) -> tuple[int, int]:
         """Return the factor of an epoch. Arguments as of ``change``."""
-        place = epoch - self._first
-        if key != self._key or not 0 < place < len(self._factors):
+        place, factors = epoch - self._first, self._factors
+        if key != self._key or not 0 < place < len(factors):
             return self.change(epoch, key, fill)[0], self._denominator
-        return self._factors[place], self._denominator
+        return factors[place], self._denominator
 
     def __deepcopy__(self, memo: object) -> "Table":
         return Table()
