@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 import refoptim
 from refoptim.conformance import cases
-from refoptim.conformance.subjects import RefoptimRun, Run, Subject
 from refoptim.conformance.deadline import deadline
 from refoptim.conformance.mutants import Mutant, MutantExam, rule_subject
 from refoptim.conformance.operators import parsed, slips
 from refoptim.conformance.scenario import Scenario
+from refoptim.conformance.subjects import RefoptimRun, Run, Subject
 from refoptim.conformance.survivors import SURVIVORS
 from refoptim.kernels.jit import CpuKernel
 

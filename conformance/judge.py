@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refoptim.conformance import truth
-from refoptim.conformance.subjects import Subject
 from refoptim.conformance.case import Case, Meaning
 from refoptim.conformance.scenario import Scenario, reals
+from refoptim.conformance.subjects import Subject
 
 Array = NDArray[Any]
 

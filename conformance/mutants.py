@@ -10,11 +10,11 @@ import numpy as np
 
 import refoptim
 from refoptim.conformance import cases
-from refoptim.conformance.subjects import RefoptimRun, Run, Subject
 from refoptim.conformance.case import Case, RuleMutant, ScalarMutant
 from refoptim.conformance.plumbing import PLUMBING
 from refoptim.conformance.scenario import Scenario
 from refoptim.conformance.specials import Specials
+from refoptim.conformance.subjects import RefoptimRun, Run, Subject
 from refoptim.conformance.suite import Exam, failures
 from refoptim.kernels import arithmetic
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from refoptim.conformance.subjects import RefoptimRun
 from refoptim.conformance.scenario import Scenario
+from refoptim.conformance.subjects import RefoptimRun
 
 
 class _Plumbing(RefoptimRun):

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refoptim.conformance.subjects import Subject
 from refoptim.conformance.case import Case, Meaning
 from refoptim.conformance.scenario import one_step, reals
+from refoptim.conformance.subjects import Subject
 
 Array = NDArray[Any]
 

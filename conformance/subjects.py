@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import refoptim
 from refoptim.conformance.scenario import Scenario
+from refoptim.conformance.vectors.vector import Rows
 
 Array = NDArray[Any]
 
@@ -70,11 +71,14 @@ class RefoptimRun:
 
     def step(self, grads: list[Array | None], lrs: list[float]) -> None:
         """Take one step."""
-        for group, lr in zip(self._optimizer.param_groups, lrs, strict=True):
+        for group, lr in zip(self._optimizer.param_groups, lrs, strict=bool(lrs)):
             group["lr"] = lr
         only_sparse = isinstance(self._optimizer, refoptim.SparseAdam)
         for param, grad in zip(self._params, grads, strict=True):
-            param.grad = as_sparse(grad) if only_sparse and grad is not None else grad
+            if isinstance(grad, Rows):
+                param.grad = refoptim.SparseGrad(grad.indices, grad.values, param.shape)
+            else:
+                param.grad = as_sparse(grad) if only_sparse and grad is not None else grad
         self._optimizer.step()
 
     def theta(self, index: int) -> Array:

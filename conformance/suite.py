@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refoptim.conformance import cases
-from refoptim.conformance.subjects import IMPLEMENTATIONS, Subject, refoptim_subject, torch_subject
 from refoptim.conformance.case import Case
 from refoptim.conformance.judge import Truth, scaled
 from refoptim.conformance.scenario import bookkeeping, one_step, trajectory
+from refoptim.conformance.subjects import IMPLEMENTATIONS, Subject, refoptim_subject, torch_subject
 from refoptim.conformance.tolerances import LIMITS, MEAN_NOISE, Limits
 
 STEPS = (1, 2, 10, 100)

@@ -50,6 +50,20 @@ def _note(left: Any, right: Any) -> None:
         _margins.append(float(abs(left - right).mid() / abs(left).max(abs(right)).mid()))
 
 
+def less(left: Any, right: Any) -> bool:
+    """Return whether one number is less than another. Equal ones are not.
+
+    Raises:
+        WideBallError: it is not known.
+
+    """
+    left, right = arb(left), arb(right)
+    if left.overlaps(right) and not left == right:
+        raise WideBallError(f"whether {left} is less than {right} is not decided")
+    _note(left, right)
+    return bool(left < right)
+
+
 class Balls(np.ndarray):
     """An array of balls, which the formulas can compute with as with any array.
 

@@ -15,9 +15,8 @@ from refoptim.formulas import radam
 
 def recipes(optimizer: str) -> Iterator[Recipe]:
     """Yield an optimizer's recipes, if it decides anything."""
-    make = {"RAdam": _thresholds, "Rprop": _signs, "Adamax": _equal_sides, "Adam": _never_smaller}.get(optimizer)
     for dtype in ("f32", "f64"):
-        yield from make(dtype) if make else ()
+        yield from _MAKERS[optimizer](dtype) if optimizer in _MAKERS else ()
 
 
 def _recipe(name: str, comment: str, case: Case, problem: Trajectory) -> Recipe:
@@ -75,6 +74,18 @@ def _equal_sides(dtype: str) -> Iterator[Recipe]:
     yield _recipe("equal-sides", "the maximum of equal numbers", case, _problem(case, dtype, [1.0, -1.0], grads))
 
 
+def _small(dtype: str) -> Iterator[Recipe]:
+    """Adafactor divides by no mean that is below eps: these gradients are small, and then they are not."""
+    case = Case("Adafactor", {"eps": (0.0078125, 0.5)})
+    random = Random("boundary", "small")
+    sizes = [(-9, -6), (-9, -5), (-1, 2)]
+    steps = tuple(Step((2.0**-7,), {"w": random.sizes((3, 4), dtype, *size)}) for size in sizes)
+    group = Group(("w",), dyadic(complete(case)) | case.options)
+    params = {"w": random.normal((3, 4), dtype)}
+    problem = Trajectory(case.optimizer, dtype, params, (group,), steps, frozenset({1, 2, 3}))
+    yield _recipe("small-means", "means below eps", case, problem)
+
+
 def _never_smaller(dtype: str) -> Iterator[Recipe]:
     """Where the second moment never shrinks, AMSGrad is Adam."""
     case = Case("Adam", {"amsgrad": True})
@@ -82,3 +93,12 @@ def _never_smaller(dtype: str) -> Iterator[Recipe]:
     yield _recipe(
         "amsgrad-never-smaller", "the largest is the last", case, _problem(case, dtype, [1.0, 1.0, -1.0, 1.0], grads)
     )
+
+
+_MAKERS = {
+    "Adafactor": _small,
+    "Adam": _never_smaller,
+    "Adamax": _equal_sides,
+    "RAdam": _thresholds,
+    "Rprop": _signs,
+}

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from refoptim.conformance.vectors import boundary, flags, invalid, recipes, special
+from refoptim.conformance.vectors import boundary, flags, invalid, recipes, schedules, special, traces
 from refoptim.conformance.vectors.entry import trajectory_entry
 
 FORMAT = 1
@@ -20,12 +20,10 @@ File = dict[str, Any]
 def trajectories(optimizer: str) -> File:
     """Return the file of an optimizer's trajectories."""
     module, own = recipes.optimizers()[optimizer]
-    entries = [trajectory_entry(recipe, module) for recipe in (*recipes.of(optimizer), *boundary.recipes(optimizer))]
+    made = (*recipes.of(optimizer), *boundary.recipes(optimizer), *recipes.separating(optimizer))
+    entries = [trajectory_entry(recipe, module) for recipe in made]
     if getattr(module, "ELEMENTWISE", True) and optimizer != "SparseAdam":
-        # What is left of two squares that are too large depends on the order of the operations.
-        named = {name: case for name, case in recipes.named(own).items() if not case.options.get("centered")}
-        first, *_, last = named
-        entries += special.entries(optimizer, module, {name: named[name] for name in (first, last)})
+        entries += special.entries(module, recipes.named(own))
     entries += invalid.entries(optimizer)
     return whole_file("trajectory", optimizer, _FORMULAS.get(optimizer, f"torch/2.13/{optimizer}"), entries)
 
@@ -49,6 +47,11 @@ def makers() -> dict[str, Callable[[], File]]:
     found: dict[str, Callable[[], File]] = {}
     for optimizer in recipes.optimizers():
         found[f"{optimizer.lower()}.trajectory.json"] = lambda name=optimizer: trajectories(name)
+    for scheduler in schedules.names():
+        found[f"{scheduler.lower()}.schedule.json"] = lambda name=scheduler: whole_file(
+            "schedule", name, f"torch/2.13/{name}", list(schedules.entries(name))
+        )
+    found["lbfgs.trace.json"] = lambda: whole_file("trace", "LBFGS", "torch/2.13/LBFGS", list(traces.entries()))
     return found
 
 

@@ -24,6 +24,7 @@ class Numbers(NamedTuple):
 
     array: Callable[[Array], Any]
     symbols: Callable[[dict[str, Any]], dict[str, Any]]
+    stored: Callable[[Any], Any] = lambda value: value  # what is left of a result when the next step reads it
 
 
 def _flat(array: Array) -> Array:
@@ -47,6 +48,16 @@ def coarse(dtype: Any, noise: "Noise | None" = None) -> Numbers:
         return {name: _coarse(value, kind) for name, value in given.items()}
 
     return Numbers(lambda array: _rounded(array, noise), symbols)
+
+
+def wide(dtype: Any) -> Numbers:
+    """Return numbers in float64 that are rounded to a dtype once a step."""
+    kind = np.zeros(0, dtype).real.dtype
+
+    def stored(value: Any) -> Any:
+        return np.asarray(value, np.float64).astype(kind).astype(np.float64).view(Rounded)
+
+    return Numbers(lambda array: _rounded(_flat(array).astype(np.float64), None), lambda symbols: symbols, stored)
 
 
 def _coarse(value: Any, kind: Any) -> Any:
@@ -109,8 +120,9 @@ class Rounded(np.ndarray):
         if self.noise is not None and result.dtype.kind == "f" and ufunc not in _EXACT_UFUNCS:
             ways = self.noise.randint(-1, 2, result.shape)
             target = np.where(ways > 0, np.inf, -np.inf).astype(result.dtype)
-            # Zero is exact: a difference of what is equal, or a product with zero.
-            result = np.where((ways == 0) | (result == 0), result, np.nextafter(result, target))
+            # Zero is exact: a difference of what is equal, or a product with zero. So is infinity.
+            exact = (ways == 0) | (result == 0) | ~np.isfinite(result)
+            result = np.where(exact, result, np.nextafter(result, target))
         found = result.view(Rounded)
         found.noise = self.noise
         return found

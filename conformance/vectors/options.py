@@ -14,6 +14,10 @@ _SELF = {"lr", "betas", "eps", "alpha", "rho", "etas", "step_sizes", "lambd", "t
 _SELF |= {"ns_coefficients", "momentum_decay"}
 
 
+# Those of which there is a whole number.
+_COUNTS = {"ns_steps", "max_iter", "max_eval", "history_size"}
+
+
 def documented(optimizer: str) -> dict[str, Any]:
     """Return an optimizer's options with their documented defaults, whole numbers that stand for any as floats."""
     signature = inspect.signature(getattr(refoptim, optimizer))
@@ -24,7 +28,7 @@ def documented(optimizer: str) -> dict[str, Any]:
 def _plain(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_plain(name, part) for part in value)
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) and name != "ns_steps" else value
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) and name not in _COUNTS else value
 
 
 def complete(case: Case) -> dict[str, Any]:
@@ -40,8 +44,11 @@ def dyadic(options: dict[str, Any]) -> dict[str, Any]:
 def _dyadic(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_dyadic(name, part) for part in value)
-    if not isinstance(value, float) or value == 0 or (value * 8).is_integer():
-        return value
+    return _near(name, value) if isinstance(value, float) and not (value * 8).is_integer() else value
+
+
+def _near(name: str, value: float) -> float:
+    """Return a number of few digits near this one."""
     sign, size = math.copysign(1.0, value), abs(value)
     if name == "beta2_decay":
         return round(value * 4) / 4
@@ -50,6 +57,8 @@ def _dyadic(name: str, value: Any) -> Any:
     if name in ("betas", "alpha", "rho", "momentum", "etas") and 0.5 < size < 1:
         return sign * (1 - 2.0 ** max(round(math.log2(1 - size)), -6))
     power = 2.0 ** round(math.log2(size))
+    if name == "weight_decay":
+        return 0.75 * power  # not also 1 - beta of some beta
     # A smaller one would not be seen beside gradients of ordinary size.
     return sign * (max(power, 2.0**-20) if name == "eps" else power)
 

@@ -42,7 +42,8 @@ class Course:
         found = self._meaning.formula(self._values[0], self._numbers.array(dense), *self._values[1:], **symbols)
         if self._meaning.advance:
             self._host = self._meaning.advance(**symbols)
-        self._values = [_kept(new, old, touched) for new, old in zip(found, self._values, strict=True)]
+        kept = [_kept(new, old, touched) for new, old in zip(found, self._values, strict=True)]
+        self._values = [self._numbers.stored(value) for value in kept]
 
     def _begin(self, lr: float) -> None:
         initial = self._meaning.initial(lr)

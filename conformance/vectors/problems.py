@@ -110,12 +110,12 @@ def bookkeeping(case: Case, meaning: Meaning, dtype: str) -> Trajectory:
 def _three(case: Case, meaning: Meaning) -> list[tuple[int, ...]]:
     if meaning.whole or case.shape or () not in meaning.shapes:
         return [case.shape or meaning.shapes[0], meaning.shapes[1], meaning.shapes[2]]
-    return [(2, 3), (3,), (4,)]
+    return [(2, 3), (6,), (3,)]  # two of a size, which must not share their state
 
 
 def _lrs(lr: float) -> list[tuple[float, float]]:
-    """Return each step's learning rates: halved before the third step, and going up and down in the second group."""
-    return [(lr, lr * 4), (lr, lr * 8), (lr / 2, lr * 4), (lr / 2, lr * 2), (lr / 4, lr * 8)]
+    """Return each step's learning rates, which go up and down in both groups."""
+    return [(lr, lr * 4), (lr * 2, lr * 8), (lr / 2, lr * 4), (lr / 2, lr * 2), (lr / 4, lr * 8)]
 
 
 def _others(options: dict[str, Any]) -> dict[str, Any]:
@@ -183,20 +183,24 @@ def long(case: Case, meaning: Meaning, dtype: str) -> Trajectory:
 
 
 def sparse(case: Case, meaning: Meaning, dtype: str) -> Trajectory:
-    """Return steps of which each has gradients for some rows, one of them twice."""
+    """Return steps of two groups with gradients for some rows, one of them twice, and sometimes for none at all."""
     random = Random("sparse", str(case))
     options = dyadic(complete(case))
-    shape = (6, 3)
-    # To the others no gradient is what one of zeros is.
-    rows = [[0, 3], [3, 1, 3], None if case.optimizer == "SparseAdam" else [2, 5], [5], [0, 1, 2, 4, 4]]
-    lrs = [options["lr"], options["lr"], options["lr"] / 2, options["lr"] / 2, options["lr"]]
+    lrs = _lrs(options["lr"])
+    # To other optimizers no gradient is what one of zeros is.
+    none = None if case.optimizer == "SparseAdam" else [2, 5]
+    rows = {"w": [[0, 3], [3, 1, 3], none, [5], [0, 1, 2, 4, 4]], "b": [[1, 0], none, [1, 1], [0, 2], [2]]}
     steps = []
-    for chosen, lr in zip(rows, lrs, strict=True):
-        grad = None
-        if chosen is not None:
-            grad = Rows(np.array(chosen, np.int64), random.sizes((len(chosen), 3), dtype, -6, 3))
-        steps.append(Step((lr,), {"w": grad}))
-    return _whole(case, dtype, {"w": random.normal(shape, dtype)}, [(("w",), options)], steps)
+    for t in range(5):
+        grads: dict[str, Array | Rows | None] = {}
+        for name, own in rows.items():
+            chosen = own[t]
+            values = None if chosen is None else random.sizes((len(chosen), 3), dtype, -6, 3)
+            grads[name] = None if values is None else Rows(np.array(chosen, np.int64), values)
+        steps.append(Step(lrs[t], grads))
+    params = {name: random.normal((6, 3), dtype) for name in rows}
+    other = dyadic(options | _others(options)) | {"lr": lrs[0][1]}
+    return _whole(case, dtype, params, [(("w",), options), (("b",), other)], steps)
 
 
 def dense(problem: Trajectory) -> Trajectory:

@@ -6,9 +6,11 @@ from typing import Any
 
 from refoptim.conformance import cases
 from refoptim.conformance.case import Case
+from refoptim.conformance.dialects import separators
 from refoptim.conformance.vectors import problems
 from refoptim.conformance.vectors.entry import Recipe
 from refoptim.conformance.vectors.options import complete, dyadic, slug
+from refoptim.conformance.vectors.vector import Trajectory
 
 # Optimizers whose every element is the function of a hundred others have long runs that end in noise.
 _SPARSE = {"SparseAdam": ("plain", "maximize", "betas-eps"), "SGD": ("plain", "maximize"), "Adagrad": ("plain", "eps")}
@@ -49,6 +51,16 @@ def of(optimizer: str) -> Iterator[Recipe]:
             comment = "no options at all"
             yield _recipe(own[0], "left-out", "defaults", dtype, ("LeftOut",), comment, problems.left_out)
             yield _recipe(own[0], "plain", "long", dtype, ("Long", "Defaults"), "a long run", problems.long)
+
+
+def separating(optimizer: str) -> Iterator[Recipe]:
+    """Yield the recipes of what tells dialects of an optimizer apart."""
+    for dtype in ("f32", "f64"):
+        for found in separators.problems(dtype):
+            if isinstance(found.problem, Trajectory) and found.algorithm == optimizer:
+                case = Case(optimizer, dict(found.problem.groups[0].options))
+                comment = f"tells apart: {found.axis.title}"
+                yield Recipe(found.id, comment, "separator", ("Dialect",), case, found.problem)
 
 
 def _dense(case: Case, module: Any, dtype: str, name: str, *, dyadic_too: bool) -> Iterator[Recipe]:

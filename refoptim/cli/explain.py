@@ -1,0 +1,54 @@
+"""``refoptim explain``: what two libraries' optimizers of one name compute, and where they part."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    explain = commands.add_parser(
+        "explain",
+        help="say how two libraries' optimizers differ, and how to convert hyperparameters",
+        description="Print what an optimizer of a library computes or, of two, both formulas, where they part, with "
+        "sources, the defaults that differ, and how to convert hyperparameters. The exit code is 2 if there is no such "
+        "dialect.",
+    )
+    explain.add_argument(
+        "dialects", nargs="*", metavar="LIBRARY.OPTIMIZER", help="one or two, e.g. keras.Adam torch.Adam"
+    )
+    explain.add_argument(
+        "--page", type=Path, metavar="FILE", help="write the documentation's page of all dialects there"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the explanation, or write the page."""
+    from refoptim.conformance.dialects import axes, explain, page
+
+    if options.page is not None:
+        if options.dialects:
+            return _refused("--page takes no dialects: it has all of them")
+        try:
+            options.page.write_text(page.text(), encoding="utf-8")
+        except OSError as error:
+            return _refused(f"--page {options.page}: {error.strerror}")
+        return 0
+    if len(options.dialects) not in (1, 2):
+        return _refused(f"one or two dialects, e.g. keras.Adam torch.Adam; got {len(options.dialects)}\n{_known(axes)}")
+    try:
+        print(explain.explain(*options.dialects))
+    except axes.UnknownDialectError as error:
+        return _refused(f"{error}")
+    return 0
+
+
+def _known(axes: Any) -> str:
+    lines = (f"  {name}: {', '.join(map(str, axes.named(name)))}" for name in axes.optimizers())
+    return "\n".join(["there are:", *lines])
+
+
+def _refused(why: str) -> int:
+    print(f"refoptim explain: {why}", file=sys.stderr)
+    return 2

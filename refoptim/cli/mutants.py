@@ -1,0 +1,59 @@
+"""``refoptim mutants``: wrong optimizers, put to the vectors."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "mutants",
+        help="put thousands of wrong optimizers to the vectors",
+        description="Put wrong optimizers to the vectors: formulas with one expression changed, by hand and "
+        "automatically, wrong bookkeeping, and weak numbers. The exit code is 1 if too few are rejected, or one that "
+        "is not has no verdict.",
+    )
+    parser.add_argument("--filter", default="", metavar="TEXT", help="only algorithms of this stem, e.g. adam")
+    parser.add_argument("--by-hand", action="store_true", help="only those written by hand, which takes seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what became of each there too")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Put them to the vectors and print the score."""
+    try:
+        from refoptim.conformance.vectors import mutation
+    except ModuleNotFoundError as error:
+        if error.name not in ("flint", "tqdm", "jsonschema"):
+            raise
+        print(f"refoptim mutants needs {error.name}: pip install 'refoptim[conformance]'", file=sys.stderr)
+        return 2
+    if options.json is not None and not options.json.parent.is_dir():
+        print(f"--json {options.json}: there is no folder {options.json.parent}", file=sys.stderr)
+        return 2
+    stems = [stem for stem in mutation.stems() if options.filter in stem]
+    if not stems:
+        print(f"--filter {options.filter!r} matches nothing; try adam or sgd", file=sys.stderr)
+        return 2
+    score = mutation.score(stems, automatic=not options.by_hand, quiet=options.quiet)
+    for line in lines(score, mutation.KINDS):
+        print(line)
+    if options.json is not None:
+        options.json.write_text(json.dumps(score._asdict(), indent=1) + "\n", encoding="utf-8")
+    return 0 if score.passed else 1
+
+
+def lines(score: Any, kinds: tuple[str, ...]) -> list[str]:
+    """Return the score in words."""
+    found = []
+    for kind in kinds:
+        rejected, total = len(score.rejected[kind]), len(score.rejected[kind]) + len(score.survivors[kind])
+        found.append(f"{kind:10} {rejected:6,} of {total:6,} rejected  {100 * score.share(kind):7.2f} %")
+    found.append(f"{'all':10} {100 * score.share():34.2f} %")
+    for survivors in score.survivors.values():
+        found += [f"  survived  {name}  [{verdict}]" for name, verdict in survivors.items() if verdict]
+    found += [f"  SURVIVED  {name}  [no verdict]" for name in score.unexplained]
+    return found + [f"  STALE     {name}  [has a verdict, and does not survive]" for name in score.stale]

@@ -1,0 +1,145 @@
+"""The proof of the vectors: wrong optimizers are rejected, right ones are not, and every survivor has a verdict."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
+
+from refoptim import cli
+from refoptim.conformance import mutants, subjects
+from refoptim.conformance.runner.answer import answer
+from refoptim.conformance.runner.judge import judged
+from refoptim.conformance.runner.outcome import Grade, Status
+from refoptim.conformance.vectors import mutation, store
+
+ALL = store.load()
+
+
+@pytest.mark.parametrize("implementation", subjects.IMPLEMENTATIONS)
+def test_right_optimizers_have_grade_a(implementation):
+    adapter = mutation.SubjectAdapter(subjects.refoptim_subject(implementation))
+    for vector in ALL:
+        if vector.type == "trajectory" and vector.result == "valid":
+            result = judged(vector, answer(adapter, {"cmd": "run", "problem": vector.problem}))
+            assert result.status is Status.CONFORMS, result
+            assert result.grade in (Grade.EXACT, Grade.A), result
+
+
+@pytest.mark.parametrize("stem", ["sgd", "asgd", "sparse_adam", "rprop"])
+def test_wrong_optimizers_are_rejected(stem):
+    score = mutation.score([stem])
+    assert not score.unexplained
+    assert not score.stale
+    assert len(score.rejected["formula"]) > 50
+    assert score.rejected["plumbing"]
+    assert score.rejected["precision"]
+
+
+@pytest.mark.slow
+def test_the_score_of_all():
+    score = mutation.score(sorted(mutation.stems()))
+    assert score.complete
+    assert score.passed
+    assert score.share() >= mutation.SHARE
+
+
+def test_no_mutant_that_changes_nothing_is_rejected():
+    harmless = mutants.Mutant("sgd", "changes nothing", "SGD", subjects.refoptim_subject("fused"))
+    assert mutation.rejects(harmless, mutation.in_order(ALL, "sgd")) is None
+
+
+class _Early(subjects.RefoptimRun):
+    """A learning rate takes effect a step early."""
+
+    def __init__(self, optimizer_class, scenario, options):
+        super().__init__(optimizer_class, scenario, options)
+        self._coming = [*scenario.lrs[1:], scenario.lrs[-1]]
+
+    def step(self, grads, lrs):
+        super().step(grads, self._coming.pop(0))
+
+
+class _Aliased(subjects.RefoptimRun):
+    """Parameters of the same size share their state."""
+
+    def step(self, grads, lrs):
+        super().step(grads, lrs)
+        seen = {}
+        for i in range(len(self._params)):
+            for name, array in self.state(i).items():
+                seen.setdefault((name, array.size), array)
+                array[...] = seen[name, array.size].reshape(array.shape)
+
+
+class _Shifted(subjects.RefoptimRun):
+    """The update of the step before."""
+
+    def __init__(self, optimizer_class, scenario, options):
+        super().__init__(optimizer_class, scenario, options)
+        self._shown = [np.array(start.theta) for start in scenario.starts]
+        self._next = self._shown
+
+    def step(self, grads, lrs):
+        self._shown = self._next
+        super().step(grads, lrs)
+        self._next = [np.array(super(_Shifted, self).theta(i)) for i in range(len(self._params))]
+
+    def theta(self, index):
+        return self._shown[index]
+
+
+@pytest.mark.parametrize("run", [_Early, _Aliased, _Shifted])
+@pytest.mark.parametrize("stem", ["sgd", "adam", "rmsprop"])
+def test_more_wrong_bookkeeping(run, stem):
+    import refoptim
+
+    optimizer = {"sgd": "SGD", "adam": "Adam", "rmsprop": "RMSprop"}[stem]
+    mutant = mutants.Mutant(stem, "wrong", optimizer, lambda name, s: run(getattr(refoptim, name), s, {}))
+    assert mutation.rejects(mutant, mutation.in_order(ALL, stem)) is not None
+
+
+def test_kinds():
+    kinds = {
+        name: mutation.kind_of(mutants.Mutant("s", name, None, None))
+        for name in (
+            "adam: eps dropped",
+            "Bookkeeping: every fourth step is skipped",
+            "Precision: the state is stored in bfloat16",
+            "scalars: powers in float32",
+        )
+    }
+    assert list(kinds.values()) == ["formula", "plumbing", "precision", "precision"]
+
+
+def test_a_survivor_without_a_verdict_fails_the_score():
+    score = mutation.Score(
+        {k: {} for k in mutation.KINDS},
+        {"formula": {"x: y": None}, "plumbing": {}, "precision": {}},
+        [],
+        complete=False,
+    )
+    assert not score.passed
+    assert not score._replace(survivors={k: {} for k in mutation.KINDS}, stale=["x: z"]).passed
+    assert score._replace(survivors={k: {} for k in mutation.KINDS}).passed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--filter", "rprop", "--by-hand", "--quiet"], 0, "100.00 %"),
+        (["--filter", "nothing"], 2, "matches nothing"),
+        (["--filter", "rprop", "--json", "nowhere/x.json"], 2, "there is no folder"),
+    ],
+)
+def test_the_command(capsys, arguments, code, words):
+    assert cli.main(["mutants", *arguments]) == code
+    assert words in "".join(capsys.readouterr())
+
+
+def test_the_file(tmp_path, capsys):
+    file = tmp_path / "score.json"
+    assert cli.main(["mutants", "--filter", "rprop", "--by-hand", "--quiet", "--json", str(file)]) == 0
+    assert json.loads(file.read_text(encoding="utf-8"))["rejected"]["formula"]
+    assert "rejected" in capsys.readouterr().out
