@@ -8,7 +8,7 @@ import numpy as np
 from refoptim.conformance.dialects import axes
 from refoptim.conformance.vectors.encoding import DTYPES
 from refoptim.conformance.vectors.options import documented
-from refoptim.conformance.vectors.vector import Group, Schedule, Step, Trajectory
+from refoptim.conformance.vectors.vector import Group, Rows, Schedule, Step, Trajectory
 
 
 class Separator(NamedTuple):
@@ -85,7 +85,9 @@ def _trajectory(axis: axes.Axis, algorithm: str, dtype: str) -> Trajectory:
         grad = swing * SIGNS * (np.roll(sizes, t) if matrix else sizes)
         absent = axis.id == "any.none" and t in (1, 3)
         lrs = () if left_out else (lr * options["lr"],)
-        steps.append(Step(lrs, {"w": None if absent else grad.reshape(shape).astype(kind)}))
+        values = grad.reshape(shape).astype(kind)
+        every = Rows(np.arange(len(values)), values) if algorithm == "SparseAdam" else values
+        steps.append(Step(lrs, {"w": None if absent else every}))
     group = Group(("w",), {} if left_out else options)
     return Trajectory(algorithm, dtype, {"w": init}, (group,), tuple(steps), frozenset(range(1, len(steps) + 1)))
 

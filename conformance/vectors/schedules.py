@@ -34,7 +34,7 @@ TABLE = 60
 CLOSED, PER_EPOCH = 4.0, 4.0
 
 # What torch computes otherwise, or refuses: nothing is published that torch, which has it too, does not agree with.
-_DISSENT = {
+DISSENT = {
     "constantlr.schedule.factor=0-total-iters=3": "torch divides by the factor",
     "onecyclelr.schedule.max-lr=1-total-steps=50-cycle-momentum=false-pct-start=0.1": "torch goes on after the end",
     "sequentiallr.schedule.linearlr-onecyclelr": "torch lets the later one change where the first one starts",
@@ -58,7 +58,7 @@ def entries(scheduler: str) -> Iterator[dict[str, Any]]:
         taken[name] = taken.get(name, 0) + 1
         again = f"-{taken[name]}" if taken[name] > 1 else ""
         identifier = f"{scheduler.lower()}.schedule.{name}{again}"
-        if identifier not in _DISSENT:
+        if identifier not in DISSENT:
             yield _entry(_usual(case), identifier, str(case))
     yield from separating(scheduler)
 

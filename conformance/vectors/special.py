@@ -114,6 +114,7 @@ def _order_free(found: list[dict[str, str]], asks: Trajectory) -> list[dict[str,
             else:
                 seen = {so_far["theta"][i] for so_far in found[: t + 1]}
                 doubtful = {"exp_avg"} if math.inf in sizes else set()
+                doubtful |= {"theta"} if doubtful & set(now) and moment["theta"][i] in _INFINITE else set()
                 doubtful |= {"ax"} if seen & {*_INFINITE, "n"} else set()
             for name in doubtful & set(now):
                 now[name][i] = "?"
