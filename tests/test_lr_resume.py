@@ -234,45 +234,6 @@ def test_each_cycle_of_a_sequence_has_its_own_bounds():
     assert seen == [pair for one in alone for pair in zip(one.at(range(20))[0], one.momentum_at(range(20))[0])]
 
 
-def test_a_sequence_rebuilt_on_loaded_groups_beside_torch():
-    """SequentialLR, OneCycleLR as a later one, rebuilt: torch begins again, from OneCycleLR's first learning rate."""
-    torch = pytest.importorskip("torch", reason="it shows torch's numbers")
-
-    def rebuilt(optimizers, schedulers, parameter):
-        states = []
-        for last_epoch in (-1, 2):
-            optimizer = optimizers.SGD([parameter], lr=0.1, momentum=0.9)
-            for state in states:
-                optimizer.load_state_dict(state)
-            parts = [schedulers.ConstantLR(optimizer, 0.5, 2), schedulers.OneCycleLR(optimizer, 0.5, 20)]
-            schedulers.SequentialLR(optimizer, parts, [5], last_epoch)
-            states.append(optimizer.state_dict())
-        return [(state["param_groups"][0]["initial_lr"], state["param_groups"][0]["lr"]) for state in states]
-
-    assert rebuilt(optim, lrs, optim.Parameter([1.0])) == [(0.1, 0.05), (0.1, 0.1)]
-    other = rebuilt(torch.optim, torch.optim.lr_scheduler, torch.nn.Parameter(torch.ones(1)))
-    assert np.round(other, 12).tolist() == [[0.02, 0.01], [0.02, 0.01]]
-
-
-def test_two_cycles_beside_torch():
-    """SequentialLR of several OneCycleLR: torch's read the groups, where the last one has overwritten the bounds."""
-    torch = pytest.importorskip("torch", reason="it shows torch's numbers")
-
-    def highest(optimizer, schedulers):
-        parts = [schedulers.OneCycleLR(optimizer, max_lr, 10, cycle_momentum=False) for max_lr in (1.0, 0.5)]
-        scheduler = schedulers.SequentialLR(optimizer, parts, [10])
-        optimizer.step()
-        seen = []
-        for _ in range(20):
-            seen.append(optimizer.param_groups[0]["lr"])
-            scheduler.step()
-        return max(seen[:10]), max(seen[10:])
-
-    assert highest(optim.SGD([optim.Parameter([1.0])]), lrs) == (1.0, 0.5)
-    other = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))])
-    assert highest(other, torch.optim.lr_scheduler) == (0.5, 0.5)
-
-
 def test_functions_are_named_as_left_out():
     state = lrs.LambdaLR(sgd(), [Falling(0.9), third]).state_dict()
     assert state["lr_lambdas"] == [{"rate": 0.9}, None]

@@ -1,7 +1,6 @@
-"""Every row of docs/deviations_averages.md, with both numbers."""
+"""Rows of docs/deviations.md about averages of weights, with both numbers."""
 
 import pickle
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -68,6 +67,7 @@ def parameters(side, *arguments, **options):
 
 
 def test_an_average_of_equal_values_is_that_value():
+    """`get_ema_avg_fn`: an average of equal values is that value."""
     values = np.linspace(0, 1, 1_000, dtype=np.float32)
     ours = swa_utils.get_ema_avg_fn()(values, values, 1)
     theirs = torch.optim.swa_utils.get_ema_avg_fn()(torch.tensor(values), torch.tensor(values), 1).numpy()
@@ -76,6 +76,7 @@ def test_an_average_of_equal_values_is_that_value():
 
 
 def test_exponential_averages_after_300_updates():
+    """`get_ema_avg_fn`: after 300 updates, and beside its multi form."""
     values = np.random.default_rng(0).standard_normal((300, 1_000)).astype(np.float32)
     exact = parameters(0, values.astype(np.float64), function="get_ema_avg_fn")
     wrong = [np.abs(parameters(side, values, function="get_ema_avg_fn") - exact).max() for side in (0, 1)]
@@ -89,6 +90,7 @@ def test_exponential_averages_after_300_updates():
 
 @pytest.mark.parametrize(("form", "theirs"), [("", np.inf), ("multi_", np.nan)])
 def test_an_infinite_average(form, theirs):
+    """`get_ema_avg_fn`, an average that is infinite."""
     values = np.array([[np.inf], [1.0]])
     with np.errstate(invalid="ignore"):
         found = [parameters(side, values, function=f"get_ema_{form}avg_fn")[0] for side in (0, 1)]
@@ -96,24 +98,28 @@ def test_an_infinite_average(form, theirs):
 
 
 def test_the_weight_of_equal_averages_is_not_float32():
+    """`get_swa_multi_avg_fn` in an `AveragedModel`."""
     found = [parameters(side, [1.0, 1.0, 2.0], function="get_swa_multi_avg_fn") for side in (0, 1)]
     assert abs(found[0] - 4 / 3) <= np.spacing(4 / 3)
     assert abs(found[1] - 4 / 3) > 1e-9
 
 
 def test_integers_are_not_averaged_in_float32():
+    """Averages of integer buffers: not in float32."""
     counts = [2**24 + 1, 2**24 + 3]
     found = [int(averaged(side, [1.0, 1.0], counts).b) for side in (0, 1)]
     assert found == [2**24 + 2, 2**24]
 
 
 def test_integers_are_averaged_by_every_function():
+    """Averages of integer buffers: by every function."""
     assert averaged(0, [1.0, 1.0], [10, 17], "get_swa_multi_avg_fn").b == 13
     with pytest.raises(RuntimeError, match="Integer division with addcdiv"):
         averaged(1, [1.0, 1.0], [10, 17], "get_swa_multi_avg_fn")
 
 
 def test_flags_are_averaged():
+    """Averages of flags (bool buffers)."""
     for flags, want in (([True, False], True), ([False, False], False)):
         assert averaged(0, [1.0, 1.0], flags).b == want
         for side in (0, 1):
@@ -124,6 +130,7 @@ def test_flags_are_averaged():
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_model_with_other_parameters(count):
+    """A model with more or fewer parameters than the average."""
     lists = [
         lambda values: [optim.Parameter([value]) for value in values],
         lambda values: torch.nn.ParameterList([torch.nn.Parameter(torch.tensor([value])) for value in values]),
@@ -138,6 +145,7 @@ def test_a_model_with_other_parameters(count):
 
 
 def test_a_parameter_of_another_shape():
+    """A parameter of another shape than its average."""
     ours, theirs = (utils.AveragedModel(model([1.0, 2.0])) for utils, model in zip(BOTH, MODELS, strict=True))
     with pytest.raises(ValueError, match=r"shape \(2,\) and dtype float64, but the model has shape \(1,\)"):
         ours.update_parameters(Ours([5.0]))
@@ -146,6 +154,8 @@ def test_a_parameter_of_another_shape():
 
 
 def test_a_users_function_that_raises():
+    """A user's averaging function that raises."""
+
     def function(average, current, n):
         if not average.shape:
             raise KeyError
@@ -164,19 +174,33 @@ def test_a_users_function_that_raises():
 
 @pytest.mark.parametrize("name", ["get_ema_avg_fn", "get_swa_avg_fn", "get_ema_multi_avg_fn", "get_swa_multi_avg_fn"])
 def test_functions_can_be_pickled(name):
+    """Averaging functions in pickles."""
     ours, theirs = (getattr(utils, name)() for utils in BOTH)
     assert pickle.loads(pickle.dumps(ours)) == ours
     with pytest.raises((AttributeError, pickle.PicklingError)):
         pickle.dumps(theirs)
 
 
+def test_averages_can_be_pickled():
+    """Averaging functions in pickles: a model that has one can be pickled too."""
+    ours, theirs = (
+        utils.AveragedModel(model, multi_avg_fn=utils.get_ema_multi_avg_fn(0.5))
+        for utils, model in zip(BOTH, ([optim.Parameter([1.0])], torch.nn.Linear(1, 1)), strict=True)
+    )
+    assert pickle.loads(pickle.dumps(ours)).multi_avg_fn == ours.multi_avg_fn
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(theirs)
+
+
 def test_decay_that_is_no_number():
+    """`decay=nan` of an average."""
     with pytest.raises(ValueError, match="Invalid decay value nan"):
         swa_utils.get_ema_avg_fn(float("nan"))
     assert torch.optim.swa_utils.get_ema_avg_fn(float("nan"))
 
 
 def test_a_function_in_the_place_of_the_device():
+    """`AveragedModel(model, get_ema_multi_avg_fn(0.9))`: both raise, and ours says what to write."""
     for utils, model, message in zip(
         BOTH, MODELS, ("write avg_fn= or multi_avg_fn=", "invalid combination"), strict=True
     ):
@@ -185,111 +209,9 @@ def test_a_function_in_the_place_of_the_device():
 
 
 def test_the_count_is_an_integer():
+    """`n_averaged`."""
     ours, theirs = (utils.AveragedModel(model([1.0])) for utils, model in zip(BOTH, MODELS, strict=True))
     assert type(ours.state_dict()["n_averaged"]) is int
+    ours.load_state_dict(ours.state_dict() | {"n_averaged": np.array(3)})
+    assert ours.n_averaged == 3
     assert torch.is_tensor(theirs.state_dict()["n_averaged"])
-
-
-class Norm:
-    """Batch normalization, as far as update_bn goes."""
-
-    def __init__(self):
-        self.momentum, self.training = 0.1, True
-        self.running_mean, self.running_var = np.zeros(2), np.ones(2)
-
-    def reset_running_stats(self):
-        self.running_mean[...] = 0
-
-    def __call__(self, x):
-        self.running_mean += (x.mean(axis=0) - self.running_mean) / 2
-        return x
-
-
-class Layers:
-    def __init__(self, *layers):
-        self.layers, self.training = layers, True
-
-    def __call__(self, x):
-        for layer in self.layers:
-            x = layer(x)
-
-
-def bn_models():
-    ours = Layers(Norm(), Norm())
-    theirs = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
-    ours.layers[0].training = False
-    theirs[0].eval()
-    return (ours, ours.layers[0], np.ones((4, 2))), (theirs, theirs[0], torch.ones(4, 2))
-
-
-def test_update_bn_keeps_the_mode_of_every_layer():
-    modes = []
-    for utils, (model, layer, batch) in zip(BOTH, bn_models(), strict=True):
-        utils.update_bn([batch], model)
-        modes.append(layer.training)
-    assert modes == [False, True]
-
-
-def test_update_bn_leaves_everything_as_it_was_when_the_loader_raises():
-    def loader(batch):
-        yield batch
-        raise KeyError
-
-    found = []
-    for utils, (model, layer, batch) in zip(BOTH, bn_models(), strict=True):
-        with pytest.raises(KeyError):
-            utils.update_bn(loader(batch), model)
-        found.append((layer.momentum, layer.training, layer.running_mean.tolist()))
-    assert found == [(0.1, False, [0.0, 0.0]), (None, True, [1.0, 1.0])]
-
-
-def optimizers(lr=0.3):
-    """Return an optimizer of each library."""
-    params = optim.Parameter([1.0]), torch.nn.Parameter(torch.ones(1))
-    return [module.SGD([param], lr=lr) for module, param in zip((optim, torch.optim), params, strict=True)]
-
-
-def curve(optimizer, scheduler, count):
-    """Return the learning rates now and after each of so many steps."""
-    optimizer.step()
-    found = [optimizer.param_groups[0]["lr"]]
-    for _ in range(count):
-        scheduler.step()
-        found.append(optimizer.param_groups[0]["lr"])
-    return found
-
-
-def test_swalr_goes_on_from_its_last_epoch():
-    found = []
-    for utils, first, second in zip(BOTH, optimizers(), optimizers(), strict=True):
-        whole = curve(first, utils.SWALR(first, 0.05, 5, "linear"), 3)
-        second.load_state_dict(first.state_dict())
-        resumed = utils.SWALR(second, 0.05, 5, "linear", last_epoch=3)
-        found.append([round(lr, 9) for lr in (whole[3], *curve(second, resumed, 1))])
-    assert found == [[0.15, 0.1, 0.05], [0.15, 0.15, 0.13]]
-
-
-def test_swalr_does_not_drift():
-    lr, swa_lr = Fraction(0.3), Fraction(0.05)
-    exact = np.array([float(swa_lr + (lr - swa_lr) * (1_000 - t) / 1_000) for t in range(1_001)])
-    ulps = []
-    for utils, optimizer in zip(BOTH, optimizers(), strict=True):
-        lrs = np.array(curve(optimizer, utils.SWALR(optimizer, 0.05, 1_000, "linear"), 1_000))
-        ulps.append(np.max(np.abs(lrs - exact) / np.spacing(exact)))
-    assert ulps[0] == 0
-    assert ulps[1] > 20
-
-
-def test_the_names_of_swalrs_arguments():
-    for utils, optimizer in zip(BOTH, optimizers(), strict=True):
-        utils.SWALR(optimizer, swa_lr=0.05, anneal_epochs=5, anneal_strategy="linear")
-        with pytest.raises(TypeError, match="swa_lrs"):
-            utils.SWALR(optimizer, swa_lrs=0.05)
-    documented = [utils.SWALR.__doc__ for utils in BOTH]
-    assert ["swa_lr: " in text for text in documented] == [True, False]
-
-
-def test_something_else_than_an_optimizer():
-    for utils, error in zip(BOTH, (TypeError, AttributeError), strict=True):
-        with pytest.raises(error):
-            utils.SWALR([], 0.1)
