@@ -14,8 +14,8 @@ OTHERS = {"swa"}
 STEMS = sorted(path.stem for path in (ROOT / "refoptim/optimizers").glob("*.py") if path.stem != "__init__")
 FLOORS = ["refoptim/optimizers", "refoptim/formulas", "kernels", "conformance/cases"]
 LONGEST = 400
-# Who may speak to the terminal.
-SPEAKERS = ("refoptim.cli", "refoptim.conformance.report")
+# Who may speak to the terminal, or to another program.
+SPEAKERS = ("refoptim.cli", "refoptim.conformance.report", "refoptim.conformance.runner.transport")
 # What a rule may call: each has one rounding, or none, on every device.
 CALLS = {"fma", "sqrt", "maximum", "minimum", "absolute", "by_sign"}
 

@@ -29,7 +29,7 @@ class Info(NamedTuple):
     language: str = "Python"
     homepage: str = ""
     dialect: str = "torch"  # whose formulas it means to compute
-    # What it has, by torch's names: for each optimizer the options, dtypes and features as ``requires`` names them, e.g.
+    # What it has, by torch's names: for each optimizer its options, dtypes and features, as ``requires`` names them:
     # {"Adam": ["dtype:f32", "option:amsgrad"]}. What is not here is not asked for. None: ask, it will say.
     optimizers: dict[str, list[str]] | None = None
     schedulers: list[str] | None = None

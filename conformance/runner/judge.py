@@ -45,18 +45,8 @@ def judged(vector: Vector, answer: Mapping[str, Any]) -> Result:
 
     """
     result = Result(vector.id, vector.algorithm, vector.tier, vector.dtype, Status.CONFORMS)
-    if answer.get("errored") is True:
-        error = answer.get("error", {})
-        return result._replace(status=Status.ERRORED, message=f"{error.get('kind')}: {error.get('message')}")
-    if answer.get("skipped") is True:
-        return result._replace(status=Status.SKIPPED, message=str(answer.get("reason") or "no reason given"))
-    if "unsupported" in answer:
-        return result._replace(status=Status.UNSUPPORTED, message=", ".join(map(str, answer["unsupported"])))
-    if answer.get("rejected") is True:
-        if vector.result == "invalid":
-            return result
-        error = answer.get("error", {})
-        return result._replace(status=Status.REJECTED, message=f"{error.get('kind')}: {error.get('message')}")
+    if refusal := _refusal(vector, answer, result):
+        return refusal
     if vector.result == "invalid":
         return result._replace(status=Status.MISMATCH, message="answered, though the problem must be rejected")
     if vector.expect["encoding"] == "class":
@@ -65,6 +55,23 @@ def judged(vector: Vector, answer: Mapping[str, Any]) -> Result:
         return _of_numbers(vector, answer, result)
     except WrongCalls as error:
         return result._replace(status=Status.MISMATCH, grade=Grade.D, message=str(error))
+
+
+def _refusal(vector: Vector, answer: Mapping[str, Any], result: Result) -> Result | None:
+    """Return the result of an answer without numbers, or None if it has some."""
+    error = answer.get("error") or {}
+    told = f"{error.get('kind')}: {error.get('message')}" if isinstance(error, dict) else str(error)
+    if answer.get("errored") is True:
+        return result._replace(status=Status.ERRORED, message=told)
+    if answer.get("skipped") is True:
+        return result._replace(status=Status.SKIPPED, message=str(answer.get("reason") or "no reason given"))
+    if "unsupported" in answer:
+        named = answer["unsupported"]
+        names = map(str, named) if isinstance(named, list) else [str(named)]
+        return result._replace(status=Status.UNSUPPORTED, message=", ".join(names))
+    if answer.get("rejected") is True:
+        return result if vector.result == "invalid" else result._replace(status=Status.REJECTED, message=told)
+    return None
 
 
 def _of_numbers(vector: Vector, answer: Mapping[str, Any], result: Result) -> Result:

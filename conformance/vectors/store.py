@@ -1,6 +1,7 @@
 """The store: vectors read from their files, after everything that could be wrong with these has been looked for."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import cache
@@ -48,7 +49,7 @@ def load(folder: Path | None = None, pattern: str = "", *, dtype: str = "") -> l
 
     Args:
         folder: where the files are; default: those that come with the package.
-        pattern: only vectors whose id contains this, or matches it where it has ``*`` or ``?``.
+        pattern: only vectors whose id has this at the start of a word, or matches it where it has ``*`` or ``?``.
         dtype: only those of this dtype; schedules count as ``f64``.
 
     Raises:
@@ -60,9 +61,10 @@ def load(folder: Path | None = None, pattern: str = "", *, dtype: str = "") -> l
 
 
 def matches(identifier: str, pattern: str) -> bool:
-    """Return whether an id contains a pattern, or matches one that has wildcards."""
-    wild = any(sign in pattern for sign in "*?[")
-    return fnmatch(identifier, pattern) if wild else pattern.lower() in identifier
+    """Return whether an id matches a pattern with wildcards, or has a word that begins so: sgd is not in asgd."""
+    if any(sign in pattern for sign in "*?["):
+        return fnmatch(identifier, pattern)
+    return re.search(rf"(^|[.-]){re.escape(pattern.lower())}", identifier) is not None
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -157,7 +159,9 @@ def validate(value: Any, schema: str, where: str) -> None:
 
 @cache
 def _validator(schema: str) -> Draft202012Validator:
-    path = SCHEMAS / schema
+    name, _, part = schema.partition("#")
+    path = SCHEMAS / name
     if not path.is_file():
-        raise UnknownFormatError(f"there is no schema {schema!r}")
-    return Draft202012Validator(_json(path))
+        raise UnknownFormatError(f"there is no schema {name!r}")
+    whole = _json(path)
+    return Draft202012Validator({"$ref": f"#{part}", "$defs": whole["$defs"]} if part else whole)

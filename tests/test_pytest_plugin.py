@@ -1,0 +1,81 @@
+"""The pytest plugin: one test per vector in anybody's test suite, and nothing at all without its options."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
+
+pytest_plugins = ["pytester"]
+FAUX = Path(__file__).with_name("faux.py")
+FEW = "--refoptim-filter=sgd.f32.dyadic.*"
+
+
+@pytest.fixture
+def suite(pytester):
+    pytester.makepyfile("def test_own(): pass")
+    return pytester.runpytest_subprocess  # the entry point finds the plugin
+
+
+def test_it_is_quiet_without_its_options(suite):
+    suite().assert_outcomes(passed=1)
+
+
+def test_one_test_per_vector(suite):
+    result = suite("--refoptim-adapter=refoptim", FEW, "-v")
+    result.assert_outcomes(passed=9)
+    result.stdout.fnmatch_lines(["*sgd.f32.dyadic.plain PASSED*"])
+
+
+def test_failures_say_what_is_wrong(suite):
+    result = suite(f"--refoptim-program={sys.executable} {FAUX} stays", FEW)
+    result.assert_outcomes(passed=1, failed=8)
+    result.stdout.fnmatch_lines(["*step 1, w*got*expected*ulp off*"])
+    result.stdout.no_fnmatch_line("*plugin.py*raise*")
+
+
+def test_a_crash_is_a_failure_too(suite):
+    result = suite(f"--refoptim-program={sys.executable} {FAUX} exits", "--refoptim-filter=sgd.f32.dyadic.plain")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*protocol error*", "*exited with 7*"])
+
+
+def test_unsupported_and_skipped_have_reasons(suite, pytester):
+    file = pytester.path / "skips.toml"
+    file.write_text('[[skip]]\nid = "sgd.f32.dyadic.plain"\nreason = "known"\n', encoding="utf-8")
+    result = suite("--refoptim-adapter=refoptim", FEW, f"--refoptim-skips={file}", "-rs")
+    result.assert_outcomes(passed=8, skipped=1)
+    result.stdout.fnmatch_lines(["*known*"])
+    result = suite(f"--refoptim-program={sys.executable} {FAUX} has-nothing", FEW)
+    result.assert_outcomes(passed=1, skipped=8)
+
+
+def test_k_selects(suite):
+    suite("--refoptim-adapter=refoptim", FEW, "-k", "nesterov").assert_outcomes(passed=2, deselected=7)
+
+
+def test_ini(suite, pytester):
+    pytester.makeini("[pytest]\nrefoptim_adapter = refoptim\n")
+    suite(FEW).assert_outcomes(passed=9)
+
+
+def test_junit(suite, pytester):
+    suite("--refoptim-adapter=refoptim", FEW, "--junitxml=out.xml")
+    text = (pytester.path / "out.xml").read_text(encoding="utf-8")
+    assert text.count("<testcase") == 9
+    assert 'name="grade"' in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--refoptim-adapter=refoptim", "--refoptim-filter=nothing"], "matches no vector"),
+        (["--refoptim-adapter=refoptim", "--refoptim-program=x"], "give one"),
+        (["--refoptim-adapter=refoptim", "--refoptim-skips=nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_usage_errors(suite, arguments, words):
+    result = suite(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert words in "".join(result.errlines + result.outlines)
