@@ -16,15 +16,22 @@ import numpy as np
 from numba import float64, prange
 
 from refoptim.kernels.arithmetic import absolute, fma, maximum
-from refoptim.kernels.jit import GpuKernel, cpu_loop, cpu_part, cpu_rule, cuda, gpu_kernel, gpu_part, gpu_rule
+from refoptim.kernels.jit import (
+    SERIAL_BELOW,
+    GpuKernel,
+    cpu_loop,
+    cpu_part,
+    cpu_rule,
+    cuda,
+    gpu_kernel,
+    gpu_part,
+    gpu_rule,
+)
 
 LANES = 128
 CHUNK = 32 * LANES
 # The elements below one sum of chunks' sums: arrays that are taken as one are copied in pieces of this size.
 BLOCK = CHUNK * LANES
-# What is lost of the squares of float64 numbers, because it is too small to be kept, does not count above this.
-_EXACT_SQUARES = 2.0**-900
-
 # What is lost of the squares of float64 numbers, because it is too small to be kept, does not count above this.
 _EXACT_SQUARES = 2.0**-900
 
@@ -90,41 +97,27 @@ def _sum_of(term):
 _dot_chunk, _magnitudes_chunk, _pairs_chunk = map(_sum_of, map(cpu_part, (product, magnitude, pair)))
 
 
-@cpu_part
-def _ceil(size, length):
-    return (size + length - 1) // length
-
-
-@cpu_part
-def _total(high, low):
-    while high.size > 1:
-        sums = _ceil(high.size, LANES)
-        for i in range(sums):
-            # In place: what is written over has been read.
-            high[i], low[i] = _pairs_chunk(high, low, i * LANES, (i + 1) * LANES)
-        high, low = high[:sums], low[:sums]
-    return (high[0], low[0]) if high.size else (0.0, 0.0)
-
-
 @cpu_loop
-def dot_cpu(x, y):
-    high, low = np.empty(_ceil(x.size, CHUNK)), np.empty(_ceil(x.size, CHUNK))
+def dot_cpu(x, y, high, low):
     for chunk in prange(high.size):
         high[chunk], low[chunk] = _dot_chunk(x, y, chunk * CHUNK, (chunk + 1) * CHUNK)
-    return _total(high, low)
 
 
 @cpu_loop
-def magnitudes_cpu(x):
-    high, low = np.empty(_ceil(x.size, CHUNK)), np.empty(_ceil(x.size, CHUNK))
+def magnitudes_cpu(x, high, low):
     for chunk in prange(high.size):
         high[chunk], low[chunk] = _magnitudes_chunk(x, x, chunk * CHUNK, (chunk + 1) * CHUNK)
-    return _total(high, low)
 
 
 @cpu_loop
 def pairs_cpu(high, low):
-    return _total(high, low)
+    """Add the chunks' sums up, until one is left in front."""
+    while high.size > 1:
+        sums = (high.size + LANES - 1) // LANES
+        for i in range(sums):
+            # In place: what is written over has been read.
+            high[i], low[i] = _pairs_chunk(high, low, i * LANES, (i + 1) * LANES)
+        high, low = high[:sums], low[:sums]
 
 
 @cpu_part
@@ -141,15 +134,9 @@ def _largest_chunk(x, start):
 
 
 @cpu_loop
-def largest_cpu(x):
-    largest = np.empty(_ceil(x.size, CHUNK))
+def largest_cpu(x, largest):
     for chunk in prange(largest.size):
         largest[chunk] = _largest_chunk(x, chunk * CHUNK)
-    # Nothing is rounded, so that no order needs to be kept.
-    result = 0.0
-    for chunk in range(largest.size):
-        result = maximum(result, largest[chunk])
-    return result
 
 
 @gpu_part
@@ -232,11 +219,49 @@ def _sum_on_gpu(kernel: GpuKernel, *arrays: Any) -> tuple[float, float]:
     return high, low
 
 
+def _dot(x: Any, y: Any) -> tuple[float, float]:
+    """Return the sum of the products of two flat arrays as a pair.
+
+    Short arrays are summed as float64, which they are in the sum anyway: one compiled loop serves all their types.
+    """
+    if x.size <= CHUNK:
+        wide = x.astype(np.float64)
+        x, y = wide, wide if y is x else y.astype(np.float64)
+    high, low = np.empty((2, -(-x.size // CHUNK)))
+    dot_cpu(x, y, high, low)
+    return _total(high, low)
+
+
+def _magnitudes(x: Any) -> tuple[float, float]:
+    """Return the sum of a flat array's elements without their signs as a pair. A product with 1 is exact."""
+    if x.size <= CHUNK:
+        return _dot(np.abs(x.astype(np.float64)), np.ones(x.size))
+    high, low = np.empty((2, -(-x.size // CHUNK)))
+    magnitudes_cpu(x, high, low)
+    return _total(high, low)
+
+
+def _total(high: Any, low: Any) -> tuple[float, float]:
+    """Return the sum of the chunks' sums, which are overwritten."""
+    if high.size > 1:
+        pairs_cpu.serial(high, low)  # it works in place, one sum after the other
+    return (float(high[0]), float(low[0])) if high.size else (0.0, 0.0)
+
+
+def _largest(x: Any) -> float:
+    # Nothing is rounded, so that no order needs to be kept.
+    if x.size >= SERIAL_BELOW:
+        largest = np.empty(-(-x.size // CHUNK))
+        largest_cpu(x, largest)
+        x = largest
+    return float(np.abs(x).max(initial=0.0))
+
+
 def dot(x: Any, y: Any) -> float:
     """Return the sum of the products of two flat arrays of one size, both NumPy's or both on the GPU."""
     if x.shape != y.shape:
         raise ValueError(f"a dot product takes two arrays of one size, but got shapes {x.shape} and {y.shape}")
-    return rounded(*(dot_cpu(x, y) if isinstance(x, np.ndarray) else _sum_on_gpu(dot_gpu, x, y)))
+    return rounded(*(_dot(x, y) if isinstance(x, np.ndarray) else _sum_on_gpu(dot_gpu, x, y)))
 
 
 def sum_of_squares(x: Any) -> float:
@@ -246,13 +271,13 @@ def sum_of_squares(x: Any) -> float:
 
 def sum_of_magnitudes(x: Any) -> float:
     """Return the sum of a flat array's elements without their signs."""
-    return rounded(*(magnitudes_cpu(x) if isinstance(x, np.ndarray) else _sum_on_gpu(magnitudes_gpu, x)))
+    return rounded(*(_magnitudes(x) if isinstance(x, np.ndarray) else _sum_on_gpu(magnitudes_gpu, x)))
 
 
 def largest_magnitude(x: Any) -> float:
     """Return the largest of a flat array's elements without their signs: NaN if one is, 0 if there are none."""
     if isinstance(x, np.ndarray):
-        return largest_cpu(x)
+        return _largest(x)
     while x.size:
         (x,) = _launch(largest_gpu, CHUNK, (x,), results=1)
         if x.size == 1:
@@ -272,7 +297,7 @@ def norm(x: Any, p: float = 2.0) -> float:
         if _EXACT_SQUARES <= squares < math.inf:
             return math.sqrt(squares)
     elif p == 1:
-        return _sum(magnitudes_cpu, arrays)
+        return _sum(_magnitudes, arrays)
     elif p == 0:
         return float(sum(map(np.count_nonzero, arrays)))
     extreme = _extreme(arrays, largest=p > 0)
@@ -284,17 +309,17 @@ def norm(x: Any, p: float = 2.0) -> float:
         return math.ldexp(math.sqrt(_sum(lambda block: _squares(np.ldexp(block, -exponent)), arrays)), exponent)
     with np.errstate(all="ignore"):
         # The extreme one, as 1, can neither overflow nor vanish in the power.
-        total = _sum(lambda block: magnitudes_cpu((np.abs(block.astype(np.float64)) / extreme) ** p), arrays)
+        total = _sum(lambda block: _magnitudes((np.abs(block.astype(np.float64)) / extreme) ** p), arrays)
         return float(extreme * np.float64(total) ** (1 / p))
 
 
 def _squares(x: Any) -> tuple[float, float]:
-    return dot_cpu(x, x)
+    return _dot(x, x)
 
 
 def _extreme(arrays: Sequence[Any], largest: bool) -> float:
     if largest:
-        return largest_cpu(np.array([largest_cpu(x) for x in arrays]))
+        return _largest(np.array([_largest(x) for x in arrays]))
     return float(np.min([np.abs(x).min(initial=math.inf) for x in arrays], initial=math.inf))
 
 
@@ -303,7 +328,7 @@ def _sum(part: Callable[[Any], tuple[float, float]], arrays: Sequence[Any]) -> f
     if len(arrays) == 1:
         return rounded(*part(arrays[0]))
     high, low = np.array([part(block) for block in _blocks(arrays)]).reshape(-1, 2).T.copy()
-    return rounded(*pairs_cpu(high, low))
+    return rounded(*_total(high, low))
 
 
 def _blocks(arrays: Sequence[Any]) -> Iterator[Any]:

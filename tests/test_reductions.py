@@ -216,7 +216,7 @@ def test_arrays_taken_as_one(p, cuts):
 @pytest.mark.parametrize("cuts", CUTS, ids=range(len(CUTS)))
 def test_arrays_taken_as_one_are_added_by_one_tree(cuts):
     x = cancelling(2 * BLOCK + CHUNK + 9)
-    parts = reductions._sum(lambda block: reductions.dot_cpu(block, np.ones(block.size)), np.split(x, cuts))
+    parts = reductions._sum(lambda block: reductions._dot(block, np.ones(block.size)), np.split(x, cuts))
     assert parts == dot(x, np.ones(x.size)) != 0
 
 
@@ -293,7 +293,7 @@ def compare():
     sums = [cuda.to_device(high), cuda.to_device(low)]
     while sums[0].size > 1:
         sums = reductions._launch(reductions.pairs_gpu, LANES, sums, results=2)
-    if [part.copy_to_host()[0] for part in sums] != list(reductions.pairs_cpu(high, low)):
+    if [part.copy_to_host()[0] for part in sums] != list(reductions._total(high, low)):
         differences.append("pairs of chunks' sums")
     return {"compared": compared + 1, "differences": differences}
 

@@ -9,8 +9,8 @@ import pytest
 flint = pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
 
 from refoptim.conformance import judge, scenario, truth  # noqa: E402
-from refoptim.conformance.subjects import IMPLEMENTATIONS, refoptim_subject  # noqa: E402
 from refoptim.conformance.cases import stems  # noqa: E402
+from refoptim.conformance.subjects import IMPLEMENTATIONS, refoptim_subject  # noqa: E402
 from refoptim.conformance.tolerances import CLOSE  # noqa: E402
 from refoptim.formulas.adam import adam  # noqa: E402
 

@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from refoptim.conformance.runner import singled, skips
 from refoptim.conformance.runner.answer import Message
+from refoptim.conformance.runner.hello import hello
 from refoptim.conformance.runner.judge import MalformedAnswer, judged
 from refoptim.conformance.runner.outcome import Grade, Report, Result, Status
-from refoptim.conformance.runner.transport import ProtocolError, Transport, hello
+from refoptim.conformance.runner.transport import ProtocolError, Transport
 from refoptim.conformance.vectors.vector import Vector
 
 SUITE = "2026.11"

@@ -43,7 +43,8 @@ class Divergence(NamedTuple):
 
     step: int  # from 1; of a schedule, the epoch; of a trace, the call
     param: str
-    index: tuple[int, ...]  # of the element; of a complex one, with 0 for the real part and 1 for the other at its end
+    # Of the element; of a complex one, with 0 for the real part and 1 for the other at its end.
+    index: tuple[int, ...]  # pyright: ignore[reportIncompatibleMethodOverride]
     quantity: str  # "theta", "exp_avg", "lr" ...
     got: str  # hex and decimal
     expected: str

@@ -84,7 +84,7 @@ class Suite(pytest.Collector):
 
         config = self.config
         try:
-            vectors = store.load(pattern=config.getoption("--refoptim-filter"))
+            vectors = store.load(pattern=str(config.getoption("--refoptim-filter")))
             file = config.getoption("--refoptim-skips")
             self._skips = skips.read(file) if file else []
         except (store.StoreError, skips.SkipFileError, OSError) as error:
@@ -96,14 +96,14 @@ class Suite(pytest.Collector):
         """Return the connection, which is made for the first test that needs it."""
         if self._asker is None:
             from refoptim.conformance import adapters  # noqa: PLC0415
-            from refoptim.conformance.runner import check, transport  # noqa: PLC0415
+            from refoptim.conformance.runner import check, hello, transport  # noqa: PLC0415
             from refoptim.conformance.runner.outcome import Grade  # noqa: PLC0415
 
             way = transport.Process(shlex.split(self._program)) if self._program else None
             way = way or transport.InProcess(adapters.make(self._adapter))
             self.session.config.add_cleanup(way.close)
             least = Grade(self.config.getoption("--refoptim-min-grade"))
-            self._asker = check.Asker(way, transport.hello(way, check.SUITE), least=least)
+            self._asker = check.Asker(way, hello.hello(way, check.SUITE), least=least)
         return self._asker
 
     def skip_of(self, identifier: str) -> Any:

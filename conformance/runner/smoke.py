@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from refoptim.conformance.runner.transport import ProtocolError, Transport, hello
+from refoptim.conformance.runner.hello import hello
+from refoptim.conformance.runner.transport import ProtocolError, Transport
 from refoptim.conformance.vectors.encoding import DTYPES, encoded_options, to_hex
 
 Array = NDArray[Any]

@@ -2,24 +2,25 @@
 
 import json
 import os
-import select
+import signal
 import subprocess
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from queue import Empty
 from threading import Thread
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 from refoptim.conformance.runner.adapter import Adapter
-from refoptim.conformance.runner.answer import PROTOCOL, Message, answer
+from refoptim.conformance.runner.answer import Message, answer
+from refoptim.conformance.runner.exchange import LONGEST_LINE, Exchange
 
 TIMEOUT = 10.0
-# A process that is told bye has this long to leave, and one that is stopped before it is killed.
+# A process that is told bye has this long to leave, and its threads to notice.
 PATIENCE = 2.0
-LONGEST_LINE = 64 * 2**20
 STDERR_LINES = 40
+LONGEST_STDERR_LINE = 2**12
 
 
 class ProtocolError(Exception):
@@ -28,6 +29,7 @@ class ProtocolError(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{kind}: {message}")
         self.kind = kind
+        self.message = message
 
 
 class MissingProgramError(Exception):
@@ -49,12 +51,21 @@ class Transport(Protocol):
 class InProcess:
     """An adapter in this process."""
 
-    def __init__(self, adapter: Adapter) -> None:
+    def __init__(self, adapter: Adapter, *, validate: bool = False) -> None:
         self._adapter = adapter
+        self._validate = validate
 
     def ask(self, request: Mapping[str, Any]) -> Message:
-        """Return the answer to a request."""
-        return answer(self._adapter, request)
+        """Return the answer to a request.
+
+        Raises:
+            ProtocolError: it does not have what its schema asks for, and this is validated.
+
+        """
+        found = answer(self._adapter, request)
+        if self._validate:
+            _check_schemas(request, found)
+        return found
 
     def close(self) -> None:
         """Do nothing: there is nobody to leave."""
@@ -74,14 +85,14 @@ class Process:
         self._validate = validate
         self._timeout = timeout
         self._process: subprocess.Popen[bytes] | None = None
+        self._exchange: Exchange | None = None
         self._reader: Thread | None = None
-        self._rest = b""
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self.restarts = -1
 
     @property
     def stderr(self) -> str:
-        """The last lines that the program wrote to its standard error."""
+        """The last lines that the program, as it was last started, wrote to its standard error."""
         return "\n".join(self._stderr)
 
     def ask(self, request: Mapping[str, Any]) -> Message:
@@ -94,7 +105,11 @@ class Process:
         """
         process = self._process or self._start()
         try:
-            return self._exchange(process, request)
+            return self._answer(process, request)
+        except ProtocolError as error:
+            self._kill()  # after which all of its last words are there
+            last = f"; its last words: {self._stderr[-1]}" if self._stderr else ""
+            raise ProtocolError(error.kind, f"{error.message}{last}") from error.__cause__
         except BaseException:
             self._kill()
             raise
@@ -102,83 +117,77 @@ class Process:
     def _start(self) -> "subprocess.Popen[bytes]":
         pipe = subprocess.PIPE
         try:
-            process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603  the user's own
+            process = subprocess.Popen(  # noqa: S603  the user's own
+                self._command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            )
         except OSError as error:
             raise MissingProgramError(f"{self._command[0]}: {error.strerror}") from error
-        self._process, self._rest = process, b""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
         self.restarts += 1
-        self._reader = Thread(target=self._drain, args=(process,), daemon=True)
+        self._stderr.clear()
+        self._reader = Thread(target=self._drain, args=(process.stderr,), daemon=True)
         self._reader.start()
+        self._exchange = Exchange(process.stdin, process.stdout)
+        self._exchange.start()
         return process
 
-    def _drain(self, process: "subprocess.Popen[bytes]") -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            self._stderr.append(line.decode(errors="replace").rstrip())
+    def _drain(self, stderr: IO[bytes]) -> None:
+        while line := stderr.readline(LONGEST_STDERR_LINE):
+            if text := line.decode(errors="replace").strip():
+                self._stderr.append(text)
 
-    def _exchange(self, process: "subprocess.Popen[bytes]", request: Mapping[str, Any]) -> Message:
-        assert process.stdin is not None
-        end = time.monotonic() + self._timeout
-        try:
-            process.stdin.write(json.dumps(request, separators=(",", ":")).encode() + b"\n")
-            process.stdin.flush()
-        except OSError:
-            raise self._gone(process, "before it had read the request") from None
-        line = self._line(process, end)
-        if self._rest:
-            raise ProtocolError("extra output", f"after its answer it wrote {_shown(self._rest)}")
-        try:
-            found = json.loads(line)
-        except ValueError:
-            raise ProtocolError("not JSON", f"it answered {_shown(line)}") from None
-        if not isinstance(found, dict):
-            raise ProtocolError("not an object", f"it answered {_shown(line)}")
+    def _answer(self, process: "subprocess.Popen[bytes]", request: Mapping[str, Any]) -> Message:
+        found = _decoded(self._line(process, json.dumps(request, separators=(",", ":")).encode() + b"\n"))
         if self._validate:
-            _check_schema(found)
+            _check_schemas(request, found)
         if found.get("seq") != request.get("seq"):
             raise ProtocolError("wrong seq", f"it answered {found.get('seq')!r} to {request.get('seq')!r}")
         return found
 
-    def _line(self, process: "subprocess.Popen[bytes]", end: float) -> bytes:
-        """Return the next line, which may come in pieces."""
-        assert process.stdout is not None
-        pieces = [self._rest]
-        while b"\n" not in pieces[-1]:
-            left = end - time.monotonic()
-            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-                said = b"".join(pieces)
-                what = f"the line was not complete: {_shown(said)}" if said else "it said nothing"
-                raise ProtocolError("timeout", f"in {self._timeout:g} seconds {what}")
-            piece = os.read(process.stdout.fileno(), 2**20)
-            if not piece:
-                said = b"".join(pieces)
-                raise self._gone(process, f"in the middle of the line {_shown(said)}" if said else "without an answer")
-            pieces.append(piece)
-            if sum(map(len, pieces)) > LONGEST_LINE:
-                raise ProtocolError("too long", f"a line of more than {LONGEST_LINE} bytes")
-        line, _, self._rest = b"".join(pieces).partition(b"\n")
+    def _line(self, process: "subprocess.Popen[bytes]", request: bytes) -> bytes:
+        """Return the line that answers a request; it may come in pieces."""
+        exchange = self._exchange
+        assert exchange is not None
+        exchange.requests.put(request)
+        try:
+            end = exchange.ends.get(timeout=self._timeout)
+        except Empty:
+            end = "timeout"
+        said = b"".join(exchange.pieces)
+        if end == "timeout":
+            what = f"the line was not complete: {_shown(said)}" if said else "it said nothing"
+            raise ProtocolError("timeout", f"in {self._timeout:g} seconds {what}")
+        if end == "too long":
+            raise ProtocolError(end, f"a line of more than {LONGEST_LINE} bytes")
+        if end == "not read":
+            raise _gone(process, "input", "before it had read the request")
+        if end == "closed":
+            raise _gone(process, "output", f"in the middle of the line {_shown(said)}" if said else "without an answer")
+        line, _, rest = said.partition(b"\n")
+        if rest:
+            raise ProtocolError("extra output", f"after its answer it wrote {_shown(rest)}")
         return line
 
-    def _gone(self, process: "subprocess.Popen[bytes]", when: str) -> ProtocolError:
-        try:
-            code = process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            return ProtocolError("closed", f"it closed its output {when}")
-        how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
-        time.sleep(0.01)  # what it wrote to stderr may still be on its way
-        last = f"; its last words: {self._stderr[-1]}" if self._stderr else ""
-        return ProtocolError("crash", f"it {how} {when}{last}")
-
     def _kill(self) -> None:
+        """End the program and what it has started: a shell, a package manager, a build tool may stand before it."""
         process, self._process = self._process, None
         if process is None:
             return
+        assert self._exchange is not None
+        assert self._reader is not None
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.wait()
-        if self._reader is not None:
-            self._reader.join(PATIENCE)  # a grandchild may hold the pipe open
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            _closed(pipe)
+        self._exchange.requests.put(None)
+        for thread, pipes in ((self._exchange, (process.stdin, process.stdout)), (self._reader, (process.stderr,))):
+            thread.join(PATIENCE)
+            if not thread.is_alive():  # something that escaped holds the pipe open, and closing it would wait
+                for pipe in pipes:
+                    _closed(pipe)
 
     def close(self) -> None:
         """Say bye, and end what does not leave by itself."""
@@ -203,9 +212,29 @@ class Process:
         self.close() if kind is None else self._kill()
 
 
-def _check_schema(found: Message) -> None:
+def _gone(process: "subprocess.Popen[bytes]", pipe: str, when: str) -> ProtocolError:
+    try:
+        code = process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        return ProtocolError("closed", f"it closed its {pipe} {when}")
+    how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
+    return ProtocolError("crash", f"it {how} {when}")
+
+
+def _decoded(line: bytes) -> Message:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ProtocolError("not JSON", f"it answered {_shown(line)}") from None
+    if not isinstance(found, dict):
+        raise ProtocolError("not an object", f"it answered {_shown(line)}")
+    return found
+
+
+def _check_schemas(request: Mapping[str, Any], found: Message) -> None:
     from refoptim.conformance.vectors.store import SchemaError, validate  # noqa: PLC0415  only who asks pays for it
 
+    validate(request, "protocol_v1.json#/$defs/request", "the request")
     try:
         validate(found, "protocol_v1.json#/$defs/answer", "the answer")
     except SchemaError as error:
@@ -220,21 +249,3 @@ def _closed(pipe: Any) -> None:
 def _shown(line: bytes) -> str:
     text = line[:80].decode(errors="replace")
     return repr(text) + ("..." if len(line) > 80 else "")
-
-
-def hello(transport: Transport, suite: str) -> Message:
-    """Return who answers.
-
-    Raises:
-        ProtocolError: it does not say so, or speaks another version of the protocol.
-
-    """
-    found = transport.ask({"cmd": "hello", "protocol": PROTOCOL, "suite": suite})
-    if found.get("errored"):
-        error = found.get("error", {})
-        raise ProtocolError("hello", f"it failed: {error.get('kind')}: {error.get('message')}")
-    if found.get("ok") is not True or not isinstance(found.get("implementation"), dict):
-        raise ProtocolError("hello", f"it does not say who it is: {_shown(json.dumps(found).encode())}")
-    if found.get("protocol") != PROTOCOL:
-        raise ProtocolError("hello", f"it speaks protocol {found.get('protocol')!r}, this is {PROTOCOL}")
-    return found

@@ -21,7 +21,8 @@ def optimizers() -> dict[str, tuple[ModuleType, list[Case]]]:
     found: dict[str, tuple[ModuleType, list[Case]]] = {}
     for module in cases.stems().values():
         for case in module.CASES:
-            found.setdefault(case.optimizer, (module, []))[1].append(case)
+            if "dialect" not in case.options:  # vectors are torch's
+                found.setdefault(case.optimizer, (module, []))[1].append(case)
     return found
 
 

@@ -161,7 +161,7 @@ def _checked(options: argparse.Namespace) -> int:
 
 
 class _Listener:
-    """What is told of every result: the file of lines, and the curves of what went wrong."""
+    """What is told of every result: the file of lines, and the curves of what went wrong, or nearly so."""
 
     def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
         self.curves: list[Any] = []
@@ -182,7 +182,8 @@ class _Listener:
 
         if self.stream is not None:
             self.stream.result(result)
-        if not self._wanted or answer is None or not (result.divergence is not None or len(self.curves) < _PASSING):
+        near = bool(result.budget) and result.sulp is not None and result.sulp > result.budget / 2
+        if not self._wanted or answer is None or not (result.divergence is not None or near):
             return
         try:
             self.curves.append(curves.curve(vector, answer))
@@ -190,10 +191,6 @@ class _Listener:
             return
         if self.stream is not None:
             self.stream.curve(self.curves[-1])
-
-
-# So many curves of answers that are right are kept, beside those of all that are wrong.
-_PASSING = 3
 
 
 def _write(options: argparse.Namespace, report: Any, curves: list[Any]) -> None:

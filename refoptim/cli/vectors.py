@@ -113,8 +113,10 @@ def _export(options: argparse.Namespace) -> int:
     if not found:
         print(f"--filter {options.filter!r} matches none", file=sys.stderr)
         return 2
-    export(options.lang, found, options.folder)
-    print(f"{options.folder}: {len(found)} vectors")
+    count = export(options.lang, found, options.folder, options.vectors)
+    left = len(found) - count
+    rest = f"; {left} more are schedules and traces: those are for npz and json" if left else ""
+    print(f"{options.folder}: {count} vectors{rest}")
     return 0
 
 
