@@ -88,32 +88,12 @@ def _compute_band(out, a, strips, top, first):
                         out[row + i, strip * width + j] = tile[i, j]
 
 
-def matmul_cpu(out, a, b):
-    width = LINE // out.itemsize
-    strips = np.zeros(((b.shape[1] + width - 1) // width, b.shape[0], width), b.dtype)
-    for strip in prange(strips.shape[0]):
-        for k in range(b.shape[0]):
-            for j in range(min(width, b.shape[1] - strip * width)):
-                strips[strip, k, j] = b[k, strip * width + j]
-    for band in prange((out.shape[0] + BAND - 1) // BAND):
-        _compute_band(out, a, strips, band * BAND, 0)
-
-
-def gram_cpu(out, a):
-    width = LINE // out.itemsize
-    strips = np.zeros(((a.shape[0] + width - 1) // width, a.shape[1], width), a.dtype)
-    for strip in prange(strips.shape[0]):
-        for j in range(min(width, a.shape[0] - strip * width)):
-            for k in range(a.shape[1]):
-                strips[strip, k, j] = a[strip * width + j, k]
+def product_cpu(out, a, strips, symmetric):
     bands = (out.shape[0] + BAND - 1) // BAND
     for turn in prange(bands):
         # Upper bands are longer than lower ones: in turn, so that neighbours share the work evenly.
         band = bands - 1 - turn // 2 if turn % 2 else turn // 2
-        _compute_band(out, a, strips, band * BAND, band * BAND // width)
-    for i in prange(out.shape[0]):
-        for j in range(i):
-            out[i, j] = out[j, i]
+        _compute_band(out, a, strips, band * BAND, symmetric * (band * BAND // strips.shape[2]))
 
 
 class CpuProduct(CpuLoop):
@@ -125,7 +105,7 @@ class CpuProduct(CpuLoop):
         (self.serial if terms < SERIAL_BELOW else self.parallel)(first, *arguments)
 
 
-_matmul, _gram = CpuProduct(matmul_cpu), CpuProduct(gram_cpu)
+_product = CpuProduct(product_cpu)
 
 
 def matmul(out: Any, a: Any, b: Any) -> None:
@@ -133,7 +113,7 @@ def matmul(out: Any, a: Any, b: Any) -> None:
     _check(out, a, b)
     if a.shape[1] != b.shape[0] or out.shape != (a.shape[0], b.shape[1]):
         raise ValueError(f"matrices of shapes {a.shape} and {b.shape} have no product of shape {out.shape}")
-    _matmul(out, a, b)
+    _product(out, a, _strips(b), 0)
 
 
 def gram(out: Any, a: Any) -> None:
@@ -141,7 +121,32 @@ def gram(out: Any, a: Any) -> None:
     _check(out, a)
     if out.shape != (a.shape[0], a.shape[0]):
         raise ValueError(f"a matrix of shape {a.shape} has no Gram matrix of shape {out.shape}")
-    _gram(out, a)
+    _product(out, a, _strips(a.T), 1)
+    mirror(out)
+
+
+def mirror(out: Any) -> None:
+    """Copy what is above the diagonal below it."""
+    for top in range(0, len(out), LINE):
+        below = slice(top, top + LINE)
+        out[below, :top] = out[:top, below].T
+        corner = out[below, below]
+        np.copyto(corner, corner.T, where=_BELOW[: len(corner), : len(corner)])
+
+
+_BELOW = np.tri(LINE, k=-1, dtype=bool)
+
+
+def _strips(b: Any) -> Any:
+    """Return the columns of a matrix in strips that are one vector wide, with zeros behind the last."""
+    depth, columns = b.shape
+    width = LINE // b.itemsize
+    strips = np.empty((-(-columns // width), depth, width), b.dtype)
+    for i, strip in enumerate(strips):
+        own = b[:, i * width : (i + 1) * width]
+        strip[:, : own.shape[1]] = own
+        strip[:, own.shape[1] :] = 0
+    return strips
 
 
 def _check(out: Any, *factors: Any) -> None:

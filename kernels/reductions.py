@@ -77,8 +77,10 @@ def _sum_of(term):
 
     @cpu_part
     def sum_chunk(x, y, start, stop):
-        high, low = np.zeros(LANES), np.zeros(LANES)
-        for row in range(start, min(stop, x.size), LANES):
+        high, low = np.empty(LANES), np.empty(LANES)
+        for lane in range(LANES):
+            high[lane] = low[lane] = 0.0
+        for row in range(start, stop if stop < x.size else x.size, LANES):
             # Slices, because loops over their whole length become vector loads.
             xs, ys = x[row : row + LANES], y[row : row + LANES]
             for lane in range(xs.size):

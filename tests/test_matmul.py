@@ -33,8 +33,10 @@ def products(kind, serial=True):
     for rows, depth, columns in SHAPES:
         a, b = numbers(rows, depth, kind=kind), numbers(depth, columns, kind=kind)
         out, square = np.full((rows, columns), np.nan, kind), np.full((rows, rows), np.nan, kind)
-        for loop, arrays in [(matmul._matmul, (out, a, b)), (matmul._gram, (square, a))]:
-            (loop.serial if serial else loop.parallel)(*arrays)
+        loop = matmul._product.serial if serial else matmul._product.parallel
+        loop(out, a, matmul._strips(b), 0)
+        loop(square, a, matmul._strips(a.T), 1)
+        matmul.mirror(square)
         digest.update(out.tobytes() + square.tobytes())
     return digest.hexdigest()
 

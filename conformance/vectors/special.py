@@ -105,7 +105,7 @@ def _order_free(found: list[dict[str, str]], asks: Trajectory) -> list[dict[str,
         now = {name: list(letters) for name, letters in moment.items()}
         for i, theta in enumerate(asks.params["w"].tolist()):
             state = {found[t - 1][name][i] for name in moment if name != "theta"} if t else set()
-            sizes = {abs(float(step.grads["w"][i])) for step in asks.steps}
+            sizes = {abs(float(np.asarray(step.grads["w"])[i])) for step in asks.steps}
             # A variance of what is too large to be squared is anything.
             anything = state & _INFINITE or (options.get("centered") and _LARGE[asks.dtype] in sizes)
             was = {so_far["theta"][i] for so_far in found[:t]} | {class_of(theta)}
