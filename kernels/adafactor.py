@@ -92,12 +92,12 @@ def _step_vector(theta: Any, g: Any, variance: Any, h: Scalars, kind: Any) -> No
 def _step_matrix(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scalars, kind: Any) -> None:
     matrices, height, width = g.shape
     rows, columns, squares = np.empty((matrices, height)), np.empty((matrices, width)), np.empty((matrices, height))
-    factored.sums_cpu(g, rows, columns)
+    factored.sum_up(g, rows, columns)
     factored.factors_cpu(
         rows, columns, row_var.reshape(rows.shape), col_var.reshape(columns.shape), h.kept, h.fresh, h.eps
     )
     most = 1 / h.eps if h.eps else math.inf
-    factored.squares_cpu(g, rows, columns, most, squares)
+    factored.sum_scaled(g, rows, columns, most, squares)
     squared = _squared_step_size(theta, sum_of_magnitudes(squares.reshape(-1)), h)
     if squared == 0:
         # Factors may be infinite, and 0 times infinity is not 0.

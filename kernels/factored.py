@@ -8,7 +8,8 @@ float64. A sum has a fixed order, whoever adds: in a row, lane ``j`` adds the co
 then the upper half of the lanes is added to the lower until one is left; a column is added in bands of ``BAND`` rows.
 """
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import float64, prange
@@ -56,7 +57,8 @@ _moment_gpu, _scaled_gpu, _step_gpu = gpu_rule(moment), gpu_rule(scaled), gpu_ru
 @cpu_part
 def _row_squares(x, row, columns, most, high, low):
     """Return the sum of the squares of a row times its factors. The lanes are the caller's."""
-    high[:], low[:] = 0.0, 0.0
+    for lane in range(LANES):
+        high[lane] = low[lane] = 0.0
     for start in range(0, x.size, LANES):
         xs, factors = x[start : start + LANES], columns[start : start + LANES]
         for lane in range(xs.size):
@@ -65,100 +67,81 @@ def _row_squares(x, row, columns, most, high, low):
             high[lane], low[lane] = _add_cpu(high[lane], low[lane], a, b)
     width = LANES // 2
     while width:
-        # What lies above the columns is 0.
-        for lane in range(min(width, x.size - width)):
+        # Lanes above the columns are 0, and so is what they add.
+        for lane in range(width):
             high[lane], low[lane] = _add_cpu(high[lane], low[lane], high[lane + width], low[lane + width])
         width //= 2
     return _rounded_cpu(high[0], low[0])
 
 
-@cpu_part
-def _band_of_sums(x, top, rows, high, low):
-    """Sum the squares of a band of rows, each row and each column."""
-    ones, lane_high, lane_low = np.ones(x.shape[1]), np.empty(LANES), np.empty(LANES)
-    for i in range(top, min(top + BAND, x.shape[0])):
-        xs = x[i]
-        rows[i] = _row_squares(xs, 1.0, ones, np.inf, lane_high, lane_low)
-        for j in range(xs.size):
-            a, b = _product_cpu(xs[j], xs[j])
-            high[j], low[j] = _add_cpu(high[j], low[j], a, b)
-
-
-@cpu_part
-def _join_bands(columns, high, low):
-    for band in range(1, high.shape[0]):
-        for j in range(columns.size):
-            high[0, j], low[0, j] = _add_cpu(high[0, j], low[0, j], high[band, j], low[band, j])
-    for j in range(columns.size):
-        columns[j] = _rounded_cpu(high[0, j], low[0, j])
-
-
 @cpu_loop
-def sums_cpu(x, rows, columns):
-    matrices, height, width = x.shape
-    bands = (height + BAND - 1) // BAND
-    high, low = np.zeros((matrices * bands, width)), np.zeros((matrices * bands, width))
-    for task in prange(matrices * bands):
-        matrix, band = task // bands, task % bands
-        _band_of_sums(x[matrix], band * BAND, rows[matrix], high[task], low[task])
+def squares_cpu(x, rows, columns, most, row_sums, column_sums, high, low, lanes):
+    """Sum the squares of every row times its factors, and those of every column without, as far as there is room."""
+    matrices, height, _ = x.shape
+    bands, width = lanes.shape[0] // matrices, column_sums.shape[1]
+    for task in prange(lanes.shape[0]):
+        matrix, top = task // bands, task % bands * BAND
+        for i in range(top, height if height < top + BAND else top + BAND):
+            row_sums[matrix, i] = _row_squares(
+                x[matrix, i], rows[matrix, i], columns[matrix], most, lanes[task, 0], lanes[task, 1]
+            )
+            for j in range(width):
+                a, b = _product_cpu(x[matrix, i, j], x[matrix, i, j])
+                high[task, j], low[task, j] = _add_cpu(high[task, j], low[task, j], a, b)
     for matrix in prange(matrices):
-        span = slice(matrix * bands, (matrix + 1) * bands)
-        _join_bands(columns[matrix], high[span], low[span])
-
-
-@cpu_part
-def _factors(rows, columns, row_var, col_var, kept, fresh, eps):
-    high, low = 0.0, 0.0
-    for i in range(rows.size):
-        rows[i] = _moment_cpu(row_var[i], rows[i], columns.size, kept, fresh)
-        row_var[i] = rows[i]
-        high, low = _add_cpu(high, low, rows[i], 0.0)
-    for j in range(columns.size):
-        columns[j] = _moment_cpu(col_var[j], columns[j], rows.size, kept, fresh)
-        col_var[j] = columns[j]
-    mean = maximum(_rounded_cpu(high, low) / rows.size, eps)
-    for i in range(rows.size):
-        rows[i] = mean / rows[i]
-    for j in range(columns.size):
-        columns[j] = 1 / columns[j]
+        first = matrix * bands
+        for band in range(first + 1, first + bands):
+            for j in range(width):
+                high[first, j], low[first, j] = _add_cpu(high[first, j], low[first, j], high[band, j], low[band, j])
+        for j in range(width):
+            column_sums[matrix, j] = _rounded_cpu(high[first, j], low[first, j])
 
 
 @cpu_loop
 def factors_cpu(rows, columns, row_var, col_var, kept, fresh, eps):
+    height, width = rows.shape[1], columns.shape[1]
     for matrix in prange(rows.shape[0]):
-        _factors(rows[matrix], columns[matrix], row_var[matrix], col_var[matrix], kept, fresh, eps)
-
-
-@cpu_part
-def _band_of_squares(x, top, rows, columns, most, squares):
-    high, low = np.empty(LANES), np.empty(LANES)
-    for i in range(top, min(top + BAND, x.shape[0])):
-        squares[i] = _row_squares(x[i], rows[i], columns, most, high, low)
-
-
-@cpu_loop
-def squares_cpu(x, rows, columns, most, squares):
-    matrices, height, _ = x.shape
-    bands = (height + BAND - 1) // BAND
-    for task in prange(matrices * bands):
-        matrix, band = task // bands, task % bands
-        _band_of_squares(x[matrix], band * BAND, rows[matrix], columns[matrix], most, squares[matrix])
-
-
-@cpu_part
-def _step_row(theta, g, row, columns, h):
-    row = widen(row, h)
-    for j in range(theta.size):
-        theta[j] = _step_cpu(widen(theta[j], h), widen(g[j], h), row, widen(columns[j], h), h)
+        high, low = 0.0, 0.0
+        for i in range(height):
+            rows[matrix, i] = _moment_cpu(row_var[matrix, i], rows[matrix, i], width, kept, fresh)
+            row_var[matrix, i] = rows[matrix, i]
+            high, low = _add_cpu(high, low, rows[matrix, i], 0.0)
+        for j in range(width):
+            columns[matrix, j] = _moment_cpu(col_var[matrix, j], columns[matrix, j], height, kept, fresh)
+            col_var[matrix, j] = columns[matrix, j]
+            columns[matrix, j] = 1 / columns[matrix, j]
+        mean = maximum(_rounded_cpu(high, low) / height, eps)
+        for i in range(height):
+            rows[matrix, i] = mean / rows[matrix, i]
 
 
 @cpu_loop
 def step_cpu(theta, g, rows, columns, scalars):
     h = StepScalars(*unpack(StepScalars, scalars))
-    matrices, height, _ = theta.shape
+    matrices, height, width = theta.shape
     for task in prange(matrices * height):
         matrix, i = task // height, task % height
-        _step_row(theta[matrix, i], g[matrix, i], rows[matrix, i], columns[matrix], h)
+        row = widen(rows[matrix, i], h)
+        for j in range(width):
+            theta[matrix, i, j] = _step_cpu(
+                widen(theta[matrix, i, j], h), widen(g[matrix, i, j], h), row, widen(columns[matrix, j], h), h
+            )
+
+
+def sum_up(x: Any, rows: Any, columns: Any) -> None:
+    """Write the sums of the squares of every row and every column."""
+    _squares(x, np.ones(rows.shape), np.ones(columns.shape), math.inf, rows, columns)
+
+
+def sum_scaled(x: Any, rows: Any, columns: Any, most: float, squares: Any) -> None:
+    """Write the sum of the squares of every row times its factors."""
+    _squares(x, rows, columns, most, squares, np.empty((len(x), 0)))
+
+
+def _squares(x: Any, rows: Any, columns: Any, most: float, row_sums: Any, column_sums: Any) -> None:
+    tasks = x.shape[0] * -(-x.shape[1] // BAND)
+    high, low = np.zeros((2, tasks, column_sums.shape[1]))
+    squares_cpu(x, rows, columns, most, row_sums, column_sums, high, low, np.empty((tasks, 2, LANES)))
 
 
 @gpu_kernel

@@ -78,7 +78,7 @@ def test_sums_are_exact_for_any_shape(shape, dtype):
     rng = np.random.default_rng([2, *shape])
     x = (rng.standard_normal(shape) * 10.0 ** rng.uniform(-4, 4, shape)).astype(dtype)
     rows, columns = np.empty(shape[:2]), np.empty((shape[0], shape[2]))
-    factored.sums_cpu(x, rows, columns)
+    factored.sum_up(x, rows, columns)
     for k in range(shape[0]):
         # Rounded once where a square is exact, which float32's are in float64.
         for got, arrays in [(rows[k], x[k]), (columns[k], x[k].T)]:

@@ -147,6 +147,10 @@ def test_numbers_of_every_kind_share_a_signature():
     cases = list(product(OPTIMIZERS, PRECISIONS))
     for case in cases:
         steps(*build(*case), count=1)
+    for kind, shape in product([optim.Adafactor, optim.Muon], [(3,), (2, 3)]):
+        if kind is optim.Adafactor or len(shape) == 2:
+            param = optim.Parameter(np.ones(shape))
+            steps(kind([param]), [param], count=1)
     average(optim.Parameter([1.0]))
     before = signatures()
     for name, (serial, _) in before.items():

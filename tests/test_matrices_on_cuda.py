@@ -67,17 +67,17 @@ def compare_factors(kind, wide):
         different += [f"{name} of {shape}" for name in results[0] if not same(results[0][name], results[1][name])]
     x = numbers(*TALL).astype(kind)
     expected, found = np.empty((TALL[0], TALL[2])), np.empty((TALL[0], TALL[2]))
-    factored.sums_cpu.serial(x, np.empty(TALL[:2]), expected)
+    factored.sum_up(x, np.empty(TALL[:2]), expected)
     factored.column_sums_gpu.dispatcher[1, 8](x, found)
     return different + ["sums of tall columns"] * (not same(expected, found))
 
 
 def on_cpu(x, theta, row_var, col_var, scalars):
     rows, columns, squares = np.empty(row_var.shape), np.empty(col_var.shape), np.empty(row_var.shape)
-    factored.sums_cpu.serial(x, rows, columns)
+    factored.sum_up(x, rows, columns)
     sums = rows.copy(), columns.copy()
     factored.factors_cpu.serial(rows, columns, row_var, col_var, 0.3, 0.7, 1e-3)
-    factored.squares_cpu.serial(x, rows, columns, 10.0, squares)
+    factored.sum_scaled(x, rows, columns, 10.0, squares)
     factored.step_cpu.serial(theta, x, rows, columns, np.array(scalars))
     return named(*sums, rows, columns, row_var, col_var, squares, theta)
 

@@ -117,8 +117,8 @@ PROGRAM_MUTANTS = tuple(
         (
             "squares not with the factors",
             "_step_matrix",
-            "factored.squares_cpu(g, rows, columns",
-            "factored.squares_cpu(g, rows * 0 + 1, columns * 0 + 1",
+            "factored.sum_scaled(g, rows, columns",
+            "factored.sum_scaled(g, rows * 0 + 1, columns * 0 + 1",
         ),
         ("the type's eps is always float64's", "adafactor", "np.finfo(theta.dtype)", "np.finfo(np.float64)"),
     )
