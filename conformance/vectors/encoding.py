@@ -34,7 +34,7 @@ def digits(name: str) -> int:
 def to_hex(array: Array) -> str:
     """Return an array's bits."""
     native = np.ascontiguousarray(array)
-    real = native.view(np.zeros(0, native.dtype).real.dtype) if native.dtype.kind == "c" else native
+    real = native.view(np.finfo(native.dtype).dtype) if native.dtype.kind == "c" else native
     return real.astype(real.dtype.newbyteorder(">")).tobytes().hex()
 
 
