@@ -3,11 +3,11 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
 MODE = sys.argv[1]
-SAFE = "hello" if MODE in ("hangs-at-hello", "old-protocol", "nobody", "fails-at-hello") else ""
 
 
 def say(message):
@@ -30,9 +30,15 @@ def hello():
         answer = {"ok": True, "protocol": 1}
     if MODE == "fails-at-hello":
         answer = {"errored": True, "error": {"kind": "Oops", "message": "no licence"}}
+    if MODE == "fails-in-words":
+        answer = {"errored": True, "error": "no licence"}
+    if MODE == "odd-claims":
+        answer["optimizers"] = {"SGD": "dtype:f32"}
     if MODE == "hangs-at-hello":
         time.sleep(60)
     say(answer)
+    if MODE == "never-reads":
+        time.sleep(60)
 
 
 def run(request):  # noqa: C901, PLR0912, PLR0915  a list of mistakes
@@ -43,6 +49,20 @@ def run(request):  # noqa: C901, PLR0912, PLR0915  a list of mistakes
     elif MODE == "exits":
         sys.stderr.write("out of luck\n")
         sys.exit(7)
+    elif MODE == "leaves-a-child":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        sys.stderr.write(f"{child.pid}\n")
+        sys.exit(0)
+    elif MODE == "deep":
+        sys.stdout.write("[" * 200_000 + "\n")
+        sys.stdout.flush()
+    elif MODE == "latin-1":
+        sys.stdout.buffer.write(b'{"seq": 1, "reason": "\xfcbel"}\n')
+        sys.stdout.flush()
+    elif MODE == "late":
+        say(right)
+        time.sleep(0.05)
+        say(right)
     elif MODE == "is-killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif MODE == "half-a-line":

@@ -25,7 +25,7 @@ def test_it_is_quiet_without_its_options(suite):
 def test_one_test_per_vector(suite):
     result = suite("--refoptim-adapter=refoptim", FEW, "-v")
     result.assert_outcomes(passed=9)
-    result.stdout.fnmatch_lines(["*sgd.f32.dyadic.plain PASSED*"])
+    result.stdout.fnmatch_lines(["refoptim::sgd.f32.dyadic.plain PASSED*"])
 
 
 def test_failures_say_what_is_wrong(suite):
@@ -35,10 +35,27 @@ def test_failures_say_what_is_wrong(suite):
     result.stdout.no_fnmatch_line("*plugin.py*raise*")
 
 
-def test_a_crash_is_a_failure_too(suite):
-    result = suite(f"--refoptim-program={sys.executable} {FAUX} exits", "--refoptim-filter=sgd.f32.dyadic.plain")
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*protocol error*", "*exited with 7*"])
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("exits", "protocol error: *exited with 7*"),
+        ("raises", "errored: KeyError: w"),
+        ("old-protocol", "*protocol 0*"),
+    ],
+)
+def test_what_is_no_answer_is_an_error_and_no_failure(suite, mode, words):
+    result = suite(f"--refoptim-program={sys.executable} {FAUX} {mode}", "--refoptim-filter=sgd.f32.dyadic.plain")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines([words])
+    result.stdout.no_fnmatch_line("*plugin.py*raise*")
+
+
+def test_an_adapter_that_cannot_be_made_is_asked_for_once(suite, pytester):
+    pytester.makepyfile(mine="def make():\n    print('was made')\n    raise OSError('no card')\n")
+    result = suite("--refoptim-adapter=mine:make", FEW, "-s")
+    result.assert_outcomes(passed=1, errors=8)
+    assert "".join(result.outlines).count("was made") == 1
+    result.stdout.fnmatch_lines(["*UnknownAdapterError: 'mine:make' cannot be made: OSError: no card"])
 
 
 def test_unsupported_and_skipped_have_reasons(suite, pytester):
@@ -51,8 +68,26 @@ def test_unsupported_and_skipped_have_reasons(suite, pytester):
     result.assert_outcomes(passed=1, skipped=8)
 
 
-def test_k_selects(suite):
-    suite("--refoptim-adapter=refoptim", FEW, "-k", "nesterov").assert_outcomes(passed=2, deselected=7)
+@pytest.mark.parametrize(
+    ("option", "value", "passed"),
+    [
+        ("-k", "nesterov", 2),
+        ("-m", "slow", 0),
+        pytest.param("-k", "refoptim", 8, marks=pytest.mark.slow),
+        pytest.param("--maxfail", "1", 9, marks=pytest.mark.slow),
+    ],
+)
+def test_pytests_own_options(suite, pytester, option, value, passed):
+    pytester.makeini("[pytest]\nmarkers = slow\n")
+    deselected = 0 if option == "--maxfail" else 9 - passed
+    suite("--refoptim-adapter=refoptim", FEW, option, value).assert_outcomes(passed=passed, deselected=deselected)
+
+
+@pytest.mark.slow
+def test_only_the_last_failures(suite):
+    program = f"--refoptim-program={sys.executable} {FAUX} stays"
+    suite(program, FEW, "-x").assert_outcomes(passed=1, failed=1)
+    suite(program, FEW, "--lf").assert_outcomes(failed=1, deselected=8)
 
 
 def test_ini(suite, pytester):
@@ -73,9 +108,11 @@ def test_junit(suite, pytester):
         (["--refoptim-adapter=refoptim", "--refoptim-filter=nothing"], "matches no vector"),
         (["--refoptim-adapter=refoptim", "--refoptim-program=x"], "give one"),
         (["--refoptim-adapter=refoptim", "--refoptim-skips=nowhere.toml"], "nowhere.toml"),
+        (["--refoptim-adapter=refoptim", "--refoptim-skips=empty.toml"], "'adam.f16.*' matches no vector"),
     ],
 )
-def test_usage_errors(suite, arguments, words):
+def test_usage_errors(suite, pytester, arguments, words):
+    (pytester.path / "empty.toml").write_text('[[skip]]\nid = "adam.f16.*"\nreason = "no"\n', encoding="utf-8")
     result = suite(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert words in "".join(result.errlines + result.outlines)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -19,9 +20,13 @@ from refoptim.conformance.vectors.vector import Vector
 
 SUITE = "2026.11"
 COMMANDS = {"trajectory": "run", "schedule": "schedule", "trace": "trace"}
+# Where hello lists what is there for each type of vector.
+_LISTS = {"trajectory": "optimizers", "schedule": "schedulers", "trace": "optimizers"}
 # A program that breaks the protocol again and again is not asked for ever.
 MOST_ERRORS = 20
 
+# What becomes of a vector, and the answer, if there was one.
+Heard = tuple[Result, Message | None]
 Connect = Callable[[], Transport]
 # What is told of each result as it comes: with the vector and the answer, where there was one.
 Told = Callable[[Vector, Result, Message | None], None]
@@ -39,7 +44,7 @@ class Asker:
         self._explain = explain
         self._seq = 0
 
-    def result(self, vector: Vector) -> tuple[Result, Message | None]:
+    def result(self, vector: Vector) -> Heard:
         """Return what becomes of a vector, and the answer, if there was one."""
         if missing := unclaimed(vector, self._claims):
             return _plain(vector, Status.UNSUPPORTED, ", ".join(missing)), None
@@ -59,7 +64,7 @@ class Asker:
 
     def _judged(self, vector: Vector, found: Message) -> Result:
         result = judged(vector, found)
-        if result.status is Status.UNSUPPORTED and self._claims.get("optimizers") is not None:
+        if result.status is Status.UNSUPPORTED and self._claims.get(_LISTS[vector.type]) is not None:
             result = result._replace(message=f"{result.message} (though hello claims it)")
         grades = list(Grade)
         if result.grade is not None and grades.index(result.grade) > grades.index(self._least):
@@ -77,20 +82,19 @@ class Asker:
         if vector.type != "trajectory" or result.divergence is None or vector.expect["encoding"] == "class":
             return ""
         request = singled.step(vector, result.divergence.step)
-        if request is None:
+        optimizers = self._claims.get("optimizers")
+        if request is None or (optimizers is not None and "feature:set_state" not in optimizers[vector.algorithm]):
             return ""
+        where = f"step {result.divergence.step} from the exact state"
         try:
             self._seq += 1
             found = self.transport.ask({"cmd": "step", "seq": self._seq, **request.sent})
             alone = judged(request.vector, found)
-        except (ProtocolError, MalformedAnswer):
-            return ""
+        except (ProtocolError, MalformedAnswer) as error:
+            return f"{where}: {error}"
         if alone.grade is None:
             return ""
-        wrong = alone.status is Status.MISMATCH
-        return (
-            f"step {result.divergence.step} from the exact state is {'wrong too' if wrong else 'right: errors add up'}"
-        )
+        return f"{where} is {'wrong too' if alone.status is Status.MISMATCH else 'right: errors add up'}"
 
 
 def explained(vector: Vector, answer: Message) -> str:
@@ -151,68 +155,71 @@ def check(
         MissingProgramError: there is no such program.
 
     """
-    today = today or datetime.now(tz=UTC).date()
-    first = connect()
-    claims = _greeted(first)
-    who = {**claims["implementation"], "dialect": claims.get("dialect") or "torch"}
-    greeted(SUITE, who)
-    connections = [first]
-    results: dict[str, Result] = {}
+    ask = partial(_with_skips, skipped=list(skipped), strict=strict, today=today or datetime.now(tz=UTC).date())
+    connections: list[Transport] = []
+    results: list[Result] = []
+    broken = 0
     try:
+        connections.append(connect())
+        claims = hello(connections[0], SUITE)
+        who = _who(claims)
+        greeted(SUITE, who)
         connections += [connect() for _ in range(jobs - 1)]
-        askers = SimpleQueue[Asker]()
-        for connection in connections:
-            askers.put(Asker(connection, claims, least=least))
-
-        def ask(vector: Vector) -> tuple[Vector, Result, Message | None]:
-            asker = askers.get()
-            try:
-                return vector, *_with_skips(asker, vector, list(skipped), strict=strict, today=today)
-            finally:
-                askers.put(asker)
-
-        broken = 0
-        bar = tqdm(total=len(vectors), unit="vector", disable=quiet, leave=False)
-        with bar:
-            for vector, result, answer in _in_order(ask, vectors, jobs):
-                results[vector.id] = result
+        askers = [Asker(connection, claims, least=least) for connection in connections]
+        with tqdm(total=len(vectors), unit="vector", disable=quiet, leave=False) as bar:
+            for vector, (result, answer) in zip(vectors, _in_order(ask, vectors, askers)):
+                results.append(result)
                 bar.update()
                 if told is not None:
                     told(vector, result, answer)
                 broken += result.status is Status.PROTOCOL
                 if broken > MOST_ERRORS:
                     break
-    finally:
-        for connection in connections:
-            connection.close()
-    complete = len(results) == len(vectors)
-    return Report(SUITE, who, list(results.values()), complete)
-
-
-def _greeted(transport: Transport) -> Message:
-    try:
-        return hello(transport, SUITE)
     except BaseException:
-        transport.close()
+        for connection in connections:
+            connection.stop()
         raise
+    for connection in connections:
+        connection.close()
+    return Report(SUITE, who, results, complete=len(results) == len(vectors))
+
+
+def _who(claims: Message) -> dict[str, Any]:
+    """Return what a report says of an implementation; what else it says of itself is ignored."""
+    names = ("name", "version", "language", "homepage", "issues")
+    who = {name: said for name, said in claims["implementation"].items() if name in names}
+    return who | {"dialect": str(claims.get("dialect") or "torch")}
 
 
 def _in_order(
-    ask: Callable[[Vector], tuple[Vector, Result, Message | None]], vectors: Sequence[Vector], jobs: int
-) -> Iterator[tuple[Vector, Result, Message | None]]:
-    if jobs == 1:
-        yield from map(ask, vectors)
+    ask: Callable[[Asker, Vector], Heard], vectors: Sequence[Vector], askers: Sequence[Asker]
+) -> Iterator[Heard]:
+    """Yield what becomes of each vector; several are asked for at once if there are several who ask."""
+    if len(askers) == 1:
+        yield from map(partial(ask, askers[0]), vectors)
         return
-    with ThreadPoolExecutor(jobs) as pool:
+    free = SimpleQueue[Asker]()
+    for asker in askers:
+        free.put(asker)
+
+    def asked(vector: Vector) -> Heard:
+        asker = free.get()
         try:
-            yield from pool.map(ask, vectors)
+            return ask(asker, vector)
         finally:
-            pool.shutdown(cancel_futures=True)
+            free.put(asker)
+
+    pool = ThreadPoolExecutor(len(askers))
+    try:
+        yield from pool.map(asked, vectors)
+    except BaseException as error:
+        # Enough was heard: those who are being asked may finish. An interruption waits for nobody.
+        pool.shutdown(wait=isinstance(error, GeneratorExit), cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
-def _with_skips(
-    asker: Asker, vector: Vector, skipped: list[skips.Skipped], *, strict: bool, today: date
-) -> tuple[Result, Message | None]:
+def _with_skips(asker: Asker, vector: Vector, skipped: list[skips.Skipped], *, strict: bool, today: date) -> Heard:
     skip = skips.skip_of(vector.id, skipped)
     if skip is None:
         return asker.result(vector)

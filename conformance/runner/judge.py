@@ -142,9 +142,7 @@ def _trajectory(vector: Vector, answer: Mapping[str, Any]) -> Iterator[Compared]
     }
     for step, expected, got in zip(record, vector.expect["after"], after, strict=True):
         for param, quantities in expected.items():
-            entry = got.get(param) if isinstance(got, dict) else None
-            if not isinstance(entry, dict) or "theta" not in entry:
-                raise MalformedAnswer(f"after step {step} there is no theta of {param!r}")
+            entry = _entry(got, param, step)
             for quantity in sorted(quantities, key=lambda name: name == "theta"):
                 high, low = wide_from_hex(quantities[quantity], vector.expect["encoding"])
                 largest[param, quantity] = np.maximum(largest.get((param, quantity), 0.0), np.abs(high))
@@ -189,6 +187,13 @@ def _trace(vector: Vector, answer: Mapping[str, Any]) -> Iterator[Compared]:
             yield Compared(step, param, "theta", shapes[param], values, high, low, errors)
 
 
+def _entry(now: Any, param: str, step: int) -> Mapping[str, Any]:
+    entry = now.get(param) if isinstance(now, dict) else None
+    if not isinstance(entry, dict) or "theta" not in entry:
+        raise MalformedAnswer(f"after step {step} there is no theta of {param!r}")
+    return entry
+
+
 def _checked_list(answer: Mapping[str, Any], name: str, length: int) -> list[Any]:
     found = answer.get(name)
     if not isinstance(found, list) or len(found) != length:
@@ -224,11 +229,9 @@ def _of_classes(vector: Vector, answer: Mapping[str, Any], result: Result) -> Re
         record, vector.expect["after"], _checked_list(answer, "after", len(record)), strict=True
     ):
         for param, quantities in expected.items():
+            entry = _entry(got, param, step)
             for quantity in sorted(quantities, key=lambda name: name == "theta"):
-                entry = got.get(param, {}) if isinstance(got, dict) else {}
                 if quantity not in entry:
-                    if quantity == "theta":
-                        raise MalformedAnswer(f"after step {step} there is no theta of {param!r}")
                     continue
                 wanted = quantities[quantity]
                 values = _numbers(entry[quantity], vector.dtype, len(wanted), f"{quantity} of {param!r}")

@@ -35,14 +35,14 @@ def _asked(config: pytest.Config) -> tuple[str, str]:
     return adapter, program
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add a test per vector."""
+    """Add a test per vector, before pytest selects by ``-k``, ``-m`` or ``--lf``."""
     adapter, program = _asked(config)
     if not adapter and not program:
         return
     try:
-        suite = Suite.from_parent(session, name="refoptim", adapter=adapter, program=program)
+        suite = Suite.from_parent(session, name="refoptim", nodeid="refoptim", adapter=adapter, program=program)
         found = list(suite.collect())
     except ModuleNotFoundError as error:
         if error.name not in ("flint", "jsonschema", "tqdm"):
@@ -50,22 +50,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         raise pytest.UsageError(f"refoptim's vectors need {error.name}: pip install 'refoptim[conformance]'") from error
     if not found:
         raise pytest.UsageError(f"--refoptim-filter {config.getoption('--refoptim-filter')!r} matches no vector")
-    selected = _selected(found, config)
-    items.extend(selected)
-    if len(selected) < len(found):
-        config.hook.pytest_deselected(items=[item for item in found if item not in selected])
-
-
-def _selected(found: "list[VectorItem]", config: pytest.Config) -> "list[VectorItem]":
-    """Return the tests that ``-k`` wants: these are added after pytest has looked for itself."""
-    wanted = config.getoption("keyword", "")
-    if not wanted:
-        return found
-    from _pytest.mark import KeywordMatcher  # noqa: PLC0415
-    from _pytest.mark.expression import Expression  # noqa: PLC0415
-
-    expression = Expression.compile(wanted)
-    return [item for item in found if expression.evaluate(KeywordMatcher.from_item(item))]
+    items.extend(found)
 
 
 class Suite(pytest.Collector):
@@ -74,7 +59,7 @@ class Suite(pytest.Collector):
     def __init__(self, *, adapter: str, program: str, **more: Any) -> None:
         super().__init__(**more)
         self._adapter, self._program = adapter, program
-        self._asker: Any = None
+        self._asker: Any = None  # or the exception that there was instead
         self._skips: list[Any] = []
 
     def collect(self) -> "Iterator[VectorItem]":
@@ -84,27 +69,37 @@ class Suite(pytest.Collector):
 
         config = self.config
         try:
-            vectors = store.load(pattern=str(config.getoption("--refoptim-filter")))
+            everything = store.load()
             file = config.getoption("--refoptim-skips")
             self._skips = skips.read(file) if file else []
+            skips.check_ids(self._skips, everything)
         except (store.StoreError, skips.SkipFileError, OSError) as error:
             raise pytest.UsageError(str(error)) from error
-        for vector in vectors:
-            yield VectorItem.from_parent(self, name=vector.id, vector=vector)
+        pattern = str(config.getoption("--refoptim-filter"))
+        for vector in everything:
+            if store.matches(vector.id, pattern):
+                yield VectorItem.from_parent(self, name=vector.id, vector=vector)
 
-    def asker(self) -> Any:
-        """Return the connection, which is made for the first test that needs it."""
-        if self._asker is None:
-            from refoptim.conformance import adapters  # noqa: PLC0415
-            from refoptim.conformance.runner import check, hello, transport  # noqa: PLC0415
-            from refoptim.conformance.runner.outcome import Grade  # noqa: PLC0415
+    def result(self, vector: Any) -> Any:
+        """Return what becomes of a vector. The connection is made for the first one; if it cannot be, for none."""
+        asker = self._asker = self._asker or self._connected()
+        if isinstance(asker, Exception):
+            pytest.fail(f"{type(asker).__name__}: {asker}", pytrace=False)
+        return asker.result(vector)[0]
 
+    def _connected(self) -> Any:
+        from refoptim.conformance import adapters  # noqa: PLC0415
+        from refoptim.conformance.runner import check, hello, transport  # noqa: PLC0415
+        from refoptim.conformance.runner.outcome import Grade  # noqa: PLC0415
+
+        try:
             way = transport.Process(shlex.split(self._program)) if self._program else None
             way = way or transport.InProcess(adapters.make(self._adapter))
-            self.session.config.add_cleanup(way.close)
+            self.config.add_cleanup(way.close)
             least = Grade(self.config.getoption("--refoptim-min-grade"))
-            self._asker = check.Asker(way, hello.hello(way, check.SUITE), least=least)
-        return self._asker
+            return check.Asker(way, hello.hello(way, check.SUITE), least=least)
+        except Exception as error:  # noqa: BLE001  an adapter may raise anything
+            return error
 
     def skip_of(self, identifier: str) -> Any:
         """Return why a vector is skipped, if it is."""
@@ -113,47 +108,38 @@ class Suite(pytest.Collector):
         return skips.skip_of(identifier, self._skips)
 
 
-class NonconformingError(Exception):
-    """An implementation's answer to a vector is wrong."""
-
-
 class VectorItem(pytest.Item):
     """One vector."""
 
     def __init__(self, *, vector: Any, **more: Any) -> None:
         super().__init__(**more)
         self.vector = vector
+        self._result: Any = None
 
-    def runtest(self) -> None:
-        """Put it to the implementation."""
+    def setup(self) -> None:
+        """Put it to the implementation; what goes wrong here is an error of the test and no failure."""
         from refoptim.conformance.runner.outcome import Status  # noqa: PLC0415
 
         assert isinstance(self.parent, Suite)
         if skip := self.parent.skip_of(self.vector.id):
             pytest.skip(str(skip))
-        result, _ = self.parent.asker().result(self.vector)
-        self.user_properties += [
-            ("grade", str(result.grade)),
-            ("sulp", str(result.sulp)),
-            ("budget", str(result.budget)),
-        ]
+        self._result = result = self.parent.result(self.vector)
         if result.status in (Status.UNSUPPORTED, Status.SKIPPED):
             pytest.skip(f"{result.status}: {result.message}")
-        if result.status is not Status.CONFORMS:
-            parts = [
-                f"{result.status}",
-                result.message,
-                str(result.divergence or ""),
-                result.dialect,
-                self.vector.comment,
-            ]
-            raise NonconformingError("\n".join(filter(None, parts)))
+        if result.status in (Status.PROTOCOL, Status.ERRORED):
+            pytest.fail(f"{result.status}: {result.message}", pytrace=False)
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Return the words without the way to them, which is in this file."""
-        if isinstance(excinfo.value, NonconformingError):
-            return f"{self.vector.id}\n{excinfo.value}"
-        return super().repr_failure(excinfo, style)
+    def runtest(self) -> None:
+        """Judge the answer."""
+        from refoptim.conformance.runner.outcome import Status  # noqa: PLC0415
+
+        result = self._result
+        figures = {"grade": result.grade, "sulp": result.sulp, "budget": result.budget}
+        self.user_properties += [(name, str(figure)) for name, figure in figures.items() if figure is not None]
+        if result.status is not Status.CONFORMS:
+            divergence = str(result.divergence or "")
+            parts = (result.status, result.message, divergence, result.dialect, self.vector.comment)
+            pytest.fail("\n".join(filter(None, parts)), pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return where it is."""

@@ -47,6 +47,10 @@ class Transport(Protocol):
         """Say bye."""
         ...
 
+    def stop(self) -> None:
+        """End it without a word."""
+        ...
+
 
 class InProcess:
     """An adapter in this process."""
@@ -70,6 +74,9 @@ class InProcess:
     def close(self) -> None:
         """Do nothing: there is nobody to leave."""
 
+    def stop(self) -> None:
+        """Do nothing."""
+
     def __enter__(self) -> Self:
         return self
 
@@ -88,6 +95,7 @@ class Process:
         self._exchange: Exchange | None = None
         self._reader: Thread | None = None
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self._over = False
         self.restarts = -1
 
     @property
@@ -103,6 +111,8 @@ class Process:
             MissingProgramError: the program cannot be started.
 
         """
+        if self._over:  # another thread has ended it, and would not end it again
+            raise ProtocolError("closed", "it was ended")
         process = self._process or self._start()
         try:
             return self._answer(process, request)
@@ -128,9 +138,9 @@ class Process:
         self.restarts += 1
         self._stderr.clear()
         self._reader = Thread(target=self._drain, args=(process.stderr,), daemon=True)
-        self._reader.start()
         self._exchange = Exchange(process.stdin, process.stdout)
-        self._exchange.start()
+        for thread in (self._reader, self._exchange):
+            thread.start()
         return process
 
     def _drain(self, stderr: IO[bytes]) -> None:
@@ -191,6 +201,7 @@ class Process:
 
     def close(self) -> None:
         """Say bye, and end what does not leave by itself."""
+        self._over = True
         process = self._process
         if process is None:
             return
@@ -203,13 +214,18 @@ class Process:
             pass
         self._kill()
 
+    def stop(self) -> None:
+        """End it without a word."""
+        self._over = True
+        self._kill()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close() if kind is None else self._kill()
+        self.close() if kind is None else self.stop()
 
 
 def _gone(process: "subprocess.Popen[bytes]", pipe: str, when: str) -> ProtocolError:

@@ -16,11 +16,13 @@ def add(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "check",
-        usage="refoptim check --adapter NAME [options]\n       refoptim check [options] -- PROGRAM [its flags]",
+        usage="refoptim check --adapter NAME [options]\n       refoptim check [options] -- PROGRAM [its flags]\n"
+        "       refoptim check --self-check",
         help="put an implementation of optimizers to the conformance vectors",
         description="Put an implementation to the vectors: an adapter in Python, or a program that speaks the protocol "
         "of docs/vectors.md on its standard input and output. Exit codes: 0 it conforms, 1 it does not, 2 it could "
-        "not be asked, 3 it crashed or broke the protocol, 4 stale skips under --strict, 5 the vectors are damaged.",
+        "not be asked, 3 it crashed or broke the protocol, 4 stale skips under --strict, 5 the vectors or the judge "
+        "are damaged.",
     )
     add_implementation(parser)
     parser.add_argument(
@@ -37,6 +39,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--write-skips", type=Path, metavar="FILE", help="write what fails today as a skip file")
     parser.add_argument(
         "--strict", action="store_true", help="a skip that is not needed, or whose time is over, is an error"
+    )
+    parser.add_argument(
+        "--self-check", action="store_true", help="ask nobody: show the judge right and wrong answers to every vector"
     )
     parser.add_argument("--vectors", type=Path, metavar="DIR", help="instead of those that come with the package")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, and only the last line")
@@ -83,9 +88,7 @@ def connection(options: argparse.Namespace) -> Callable[[], Any]:
     if options.program:
         return lambda: transport.Process(options.program, options.timeout, validate=options.validate)
     adapter = adapters.make(options.adapter)
-    if not hasattr(adapter, "info"):
-        raise ValueError(f"--adapter {options.adapter}: it has no info, which says who answers")
-    return lambda: transport.InProcess(adapter)
+    return lambda: transport.InProcess(adapter, validate=options.validate)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -98,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         return missing(error, "check")
     code = outcome.ExitCode
     try:
-        return _checked(options)
+        return _self_checked(options) if options.self_check else _checked(options)
     except StoreError as error:
         print(f"refoptim check: {error}", file=sys.stderr)
         return code.USAGE if options.vectors else code.SELF_CHECK
@@ -119,6 +122,18 @@ def missing(error: ModuleNotFoundError, command: str) -> int:
         raise error
     print(f"refoptim {command} needs {error.name}: pip install 'refoptim[conformance]'", file=sys.stderr)
     return 2
+
+
+def _self_checked(options: argparse.Namespace) -> int:
+    from refoptim.conformance.runner import outcome, self_check
+
+    if options.adapter or options.program:
+        raise ValueError("--self-check asks nobody: give no --adapter and no program")
+    code = outcome.ExitCode.CONFORMS
+    for name, tried, missed in self_check.self_check():
+        print(f"{name:50} {tried:4}  {'ok' if not missed else f'MISSED {len(missed)}: ' + ', '.join(missed[:5])}")
+        code = outcome.ExitCode.SELF_CHECK if missed else code
+    return code
 
 
 def _checked(options: argparse.Namespace) -> int:

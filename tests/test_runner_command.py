@@ -1,0 +1,73 @@
+"""The commands check and smoke, with their exit codes and files."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
+
+from refoptim import cli
+from refoptim.conformance.vectors import store
+
+FAUX = str(Path(__file__).with_name("faux.py"))
+
+
+def program(mode):
+    return ["--", sys.executable, FAUX, mode]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--adapter", "refoptim", "--filter", "sgd.*"], 0, "conforms at grade A"),
+        (["--filter", "sgd.f32.dyadic", *program("stays")], 1, "DOES NOT CONFORM"),
+        (["--filter", "sgd.f32.dyadic.plain", *program("exits")], 3, "1 protocol error"),
+        (["--filter", "sgd.f32.dyadic.plain", *program("raises")], 3, "1 errored"),
+        (["--filter", "sgd.f32.dyadic.plain", *program("old-protocol")], 3, "speaks protocol 0"),
+        (["--filter", "nothing", "--adapter", "refoptim"], 2, "no vector matches"),
+        ([], 2, "give either"),
+        (["--self-check", "--adapter", "refoptim"], 2, "asks nobody"),
+        (["--adapter", "refoptim", *program("stays")], 2, "give either"),
+        (["--adapter", "nonsense"], 2, "there is no adapter 'nonsense'"),
+        (["--adapter", "no.such.module:Class"], 2, "no module"),
+        (["--adapter", "json:loads"], 2, "cannot be made: TypeError"),
+        (["--adapter", "json:JSONDecoder"], 2, "it has no info"),
+        (["--adapter", "refoptim", "--validate", "--filter", "lbfgs"], 0, "conforms at grade A"),
+        (["--adapter", "refoptim", "--validate", "--filter", "steplr"], 0, "conforms exactly"),
+        (["--", "./no-such-program"], 2, "no-such-program"),
+        (["--adapter", "refoptim", "--json", "nowhere/x.json"], 2, "there is no folder nowhere"),
+        (["--adapter", "refoptim", "--skips", "nowhere.toml"], 2, "nowhere.toml"),
+        (["--adapter", "refoptim", "--vectors", "nowhere"], 2, "index.json"),
+    ],
+)
+def test_the_command(capsys, arguments, code, words):
+    assert cli.main(["check", "--quiet", *arguments]) == code
+    assert words in "".join(capsys.readouterr())
+
+
+def test_damaged_vectors_of_the_package_are_a_failed_self_check(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(store, "PACKAGED", tmp_path)
+    assert cli.main(["check", "--adapter", "refoptim"]) == 5
+    assert "index.json" in capsys.readouterr().err
+
+
+def test_the_smoke_command(capsys):
+    assert cli.main(["smoke", "--adapter", "refoptim"]) == 0
+    assert cli.main(["smoke", *program("stays")]) == 1
+    assert cli.main(["smoke", *program("hangs-at-hello")[:3], "old-protocol"]) == 3
+    assert cli.main(["smoke"]) == 2
+    assert "reaches zero" in capsys.readouterr().out
+
+
+def test_files(tmp_path, capsys):
+    options = [
+        part for kind in ("json", "junit", "markdown", "badge", "html") for part in (f"--{kind}", str(tmp_path / kind))
+    ]
+    skips = tmp_path / "skips.toml"
+    arguments = ["--filter", "sgd.f32.dyadic.*", "--write-skips", str(skips), *options, *program("stays")]
+    assert cli.main(["check", *arguments]) == 1
+    assert {file.name for file in tmp_path.iterdir()} >= {"json", "junit", "markdown", "badge", "html"}
+    again = ["--filter", "sgd.f32.dyadic.*", "--strict", "--skips", str(skips), *program("stays")]
+    assert cli.main(["check", *again]) == 0
+    assert "skipped" in capsys.readouterr().out
