@@ -29,7 +29,8 @@ def rprop(theta, g, prev, step, h):
     g = h.sign * g
     turn = by_sign(prev, -g, prev, g)
     factor = by_sign(turn, h.eta_minus, h.one, h.eta_plus)
-    step = minimum(maximum(step * factor, h.smallest), h.largest)
+    # The bounds first: whether one is NaN is then asked once, not for every element.
+    step = minimum(h.largest, maximum(h.smallest, step * factor))
     g = by_sign(turn, h.zero, g, g)
     return fma(-h.one, by_sign(g, -step, h.zero, step), theta), g, step
 
