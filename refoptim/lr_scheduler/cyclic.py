@@ -1,14 +1,15 @@
 """CyclicLR."""
 
 from collections.abc import Callable
+from math import lcm
 from typing import Any
 
 from ..optimizer import Optimizer
 from .arguments import check_optimizer, for_each_group, positive, real
-from .exact import all_blended, common, powers
-from .momentum import WithMomentum
+from .exact import common, powers
+from .momentum import WithMomentum, rows
 from .rates import finite, write_floats
-from .table import Table
+from .table import Both
 
 _MODES = {"triangular": "cycle", "triangular2": "cycle", "exp_range": "iterations"}
 
@@ -84,7 +85,6 @@ class CyclicLR(WithMomentum):
         self.mode, self.gamma = mode, gamma
         self.scale_mode = scale_mode if scale_fn is not None else _MODES.get(mode, scale_mode)
         self._scale_fn_custom = scale_fn
-        self._table = Table()
         self._take_momentums(cycle_momentum, base_momentum, max_momentum)
         super().__init__(optimizer, last_epoch)
 
@@ -113,23 +113,34 @@ class CyclicLR(WithMomentum):
     def _bases(self) -> list[float]:
         return self.base_lrs
 
-    def _both(self, epoch: int) -> tuple[list[float], list[float]]:
-        n, d = self._height(epoch)
-        lrs = all_blended(self.base_lrs, self.max_lrs, n, d)
-        if not self.cycle_momentum:
-            return lrs, []
-        return lrs, all_blended(self.max_momentums, self.base_momentums, n, d)
-
-    def _height(self, epoch: int) -> tuple[int, int]:
-        """Return how far up it is from base to max, as a quotient of integers."""
-        up, down, one = common(self.step_size_up, self.step_size_down)
-        cycles, since = divmod(epoch * one, up + down)
-        n, d = (since, up) if since <= up else (up + down - since, down)
+    def _both(self, epoch: int) -> Both:
         if self._scale_fn_custom is not None:
-            x = cycles + 1 if self.scale_mode == "cycle" else epoch
+            # Asked once for each epoch, when it comes.
+            return self._rows(epoch, 1)[0]
+        sizes = [self.step_size_up, self.step_size_down, self.mode, self.gamma]
+        return self._row(epoch, [self.base_lrs, self.max_lrs, *sizes])
+
+    def _rows(self, epoch: int, count: int) -> list[Both]:
+        momentums = (self.max_momentums, self.base_momentums) if self.cycle_momentum else ((), ())
+        return rows((self.base_lrs, self.max_lrs), momentums, *self._heights(epoch, count))
+
+    def _heights(self, epoch: int, count: int) -> tuple[list[int], int]:
+        """Return how far up it is from base to max, for some epochs from this one on, as integers and a denominator."""
+        up, down, one = common(self.step_size_up, self.step_size_down)
+        places = [divmod(place * one, up + down) for place in range(epoch, epoch + count)]
+        # A cycle may have no way down.
+        height = lcm(up, down or 1)
+        rise, fall = height // up, height // (down or 1)
+        ns = [since * rise if since <= up else (up + down - since) * fall for _, since in places]
+        if self._scale_fn_custom is not None:
+            x = places[0][0] + 1 if self.scale_mode == "cycle" else epoch
             p, q = finite(self._scale_fn_custom(x)).as_integer_ratio()
-        elif self.mode == "exp_range":
-            p, q = self._table.factor(epoch, (self.gamma,), powers)
-        else:
-            p, q = 1, 1 << cycles if self.mode == "triangular2" else 1
-        return n * p, d * q
+            return [n * p for n in ns], height * q
+        if self.mode == "exp_range":
+            # Cut off, as the powers are, behind more digits than count.
+            factors, q = powers(self.gamma, epoch, count)
+            return [n * p // height for n, p in zip(ns, factors)], q
+        if self.mode == "triangular2":
+            most = places[-1][0]
+            return [n << most - cycles for n, (cycles, _) in zip(ns, places)], height << most
+        return ns, height

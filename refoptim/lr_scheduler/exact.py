@@ -94,11 +94,18 @@ def blended(low: float, high: float, n: int, d: int) -> float:
         return inf if a * d + span * n > 0 else -inf
 
 
-def all_blended(lows: list[float], highs: list[float], n: int, d: int) -> list[float]:
-    """Return low + (high - low) * n / d for each group, as floats. One group takes no loop, and half of the time."""
-    if len(lows) == 1:
-        return [blended(lows[0], highs[0], n, d)]
-    return [blended(low, high, n, d) for low, high in zip(lows, highs)]
+def curve(low: float, high: float, ns: list[int], d: int) -> list[float]:
+    """Return low + (high - low) * n / d for each n, as floats."""
+    a, span, x = _span(low, high)
+    shift = d.bit_length() - 1
+    try:
+        if d == 1 << shift:
+            a, x = a << shift, x - shift
+            return [ldexp(a + span * n, x) for n in ns]
+        a, one = a * d, d << -x
+        return [(a + span * n) / one for n in ns]
+    except OverflowError:  # for one of them, or for an integer on the way
+        return [blended(low, high, n, d) for n in ns]
 
 
 @lru_cache(maxsize=1024)

@@ -1,11 +1,18 @@
 """The momentum that goes up where the learning rate goes down."""
 
+from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 from .arguments import for_each_group
 from .curves import curves
+from .exact import curve
 from .rates import write_floats
 from .schedule import Schedule
+from .table import Ahead, Both
+
+# Where each group's value comes from, and where it goes.
+Ends = tuple[Sequence[float], Sequence[float]]
 
 
 class WithMomentum(Schedule):
@@ -27,16 +34,26 @@ class WithMomentum(Schedule):
             raise ValueError(f"this {type(self).__name__} has no momentum to show: cycle_momentum is False")
         return curves(steps, lambda epochs: [self._both(epoch)[1] for epoch in epochs])
 
-    def _both(self, epoch: int) -> tuple[list[float], list[float]]:
+    def _both(self, epoch: int) -> Both:
         """Return the groups' learning rates at an epoch, and their momentum, if that is cycled."""
         raise NotImplementedError
 
+    def _row(self, epoch: int, inputs: list[Any]) -> Both:
+        """Return what ``_both`` does, computed ahead, given what it depends on beside the momentum's bounds."""
+        bounds = [self.base_momentums, self.max_momentums] if self.cycle_momentum else []
+        return self._ahead.row(epoch, [*inputs, bounds], self._rows)
+
+    def _rows(self, epoch: int, count: int) -> list[Both]:
+        """Return what ``_both`` does for some epochs, from this one on."""
+        raise NotImplementedError
+
     def _closed(self, epoch: int) -> list[float]:
-        return self._both(epoch)[0]
+        return [*self._both(epoch)[0]]
 
     def _take_momentums(self, cycle_momentum: bool, base_momentum: Any, max_momentum: Any) -> None:
         """Read the arguments that concern the momentum."""
         self.cycle_momentum = bool(cycle_momentum)
+        self._ahead = Ahead()
         defaults = self.optimizer.defaults
         if not self.cycle_momentum:
             return
@@ -65,7 +82,7 @@ class WithMomentum(Schedule):
 
     def _jump(self, epoch: Any) -> None:
         lrs, momentums = self._both(epoch)
-        write_floats(self, lrs)
+        write_floats(self, [*lrs])
         groups = self.optimizer.param_groups
         # In half of the time that zip takes.
         for place, momentum in enumerate(momentums):
@@ -75,3 +92,10 @@ class WithMomentum(Schedule):
                 groups[place]["momentum"] = momentum
         self.last_epoch = epoch
         self._step_count += 1
+
+
+def rows(lrs: Ends, momentums: Ends, ns: list[int], d: int) -> list[Both]:
+    """Return the learning rates, and the momentums if there are any, n / d of the way between their ends."""
+    columns = ([curve(start, end, ns, d) for start, end in zip(*ends)] for ends in (lrs, momentums))
+    each_lr, each_momentum = (zip(*groups) if groups else repeat(()) for groups in columns)
+    return list(zip(each_lr, each_momentum))

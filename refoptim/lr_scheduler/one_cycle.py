@@ -6,9 +6,9 @@ from typing import Any
 from ..optimizer import Optimizer
 from .arguments import check_optimizer, for_each_group, positive
 from .cosines import annealing
-from .exact import all_blended, common
-from .momentum import WithMomentum
-from .table import Table
+from .exact import common
+from .momentum import Ends, WithMomentum, rows
+from .table import Both
 
 
 class OneCycleLR(WithMomentum):
@@ -83,7 +83,6 @@ class OneCycleLR(WithMomentum):
         self._schedule_phases = _phases(self.total_steps, pct_start, three_phase)
         self.max_lrs = for_each_group("max_lr", optimizer, max_lr)
         self.div_factor, self.final_div_factor = div_factor, final_div_factor
-        self._table = Table()
         self._take_momentums(cycle_momentum, base_momentum, max_momentum)
         super().__init__(optimizer, last_epoch)
 
@@ -111,11 +110,23 @@ class OneCycleLR(WithMomentum):
             if initial_lr is not None:
                 group["initial_lr"] = initial_lr
 
-    def _both(self, epoch: int) -> tuple[list[float], list[float]]:
+    def _both(self, epoch: int) -> Both:
         if epoch > self.total_steps:
             raise ValueError(f"Tried to step {epoch} times. The specified number of total steps is {self.total_steps}")
         if epoch == self.total_steps:
             epoch -= 1
+        return self._row(epoch, [self.base_lrs, self.max_lrs, self.min_lrs, self._schedule_phases])
+
+    def _rows(self, epoch: int, count: int) -> list[Both]:
+        lrs, momentums, start, end = self._phase(epoch)
+        first, last, one = common(start, end)
+        count = min(count, int(end) + 1 - epoch)
+        if self._anneal_func_type == "cos":
+            return rows(lrs, momentums, *annealing(epoch * one - first, last - first, one, count))
+        return rows(lrs, momentums, [last - place * one for place in range(epoch, epoch + count)], last - first)
+
+    def _phase(self, epoch: int) -> tuple[Ends, Ends, float, float]:
+        """Return what an epoch lies between: where it is going, where it comes from, and the epochs of both."""
         start = end = 0.0
         for place, phase in enumerate(self._schedule_phases):  # noqa: B007
             start, end = end, phase["end_step"]
@@ -123,25 +134,13 @@ class OneCycleLR(WithMomentum):
                 break
         else:
             raise ValueError(f"epoch {epoch} is in none of the phases")
-        if self._anneal_func_type == "cos":
-            n, d = self._table.factor(epoch, (start, end), _annealed)
-        else:
-            first, last, one = common(start, end)
-            n, d = last - epoch * one, last - first
         # As the phases describe it. The groups have it too, but a later scheduler may have overwritten that.
         base, most = self.base_lrs, self.max_lrs
-        ends = (base, most, base, self.min_lrs) if len(self._schedule_phases) == 3 else (base, most, self.min_lrs)
-        lrs = all_blended(ends[place + 1], ends[place], n, d)
+        lrs = (base, most, base, self.min_lrs) if len(self._schedule_phases) == 3 else (base, most, self.min_lrs)
         if not self.cycle_momentum:
-            return lrs, []
-        ends = self.max_momentums, self.base_momentums, self.max_momentums, self.max_momentums
-        return lrs, all_blended(ends[place + 1], ends[place], n, d)
-
-
-def _annealed(start: float, end: float, epoch: int, count: int) -> tuple[list[int], int]:
-    """Return how far it is from the end of a phase, for some epochs in a row."""
-    first, last, one = common(start, end)
-    return annealing(epoch * one - first, last - first, one, max(min(count, int(end) + 2 - epoch), 2))
+            return (lrs[place + 1], lrs[place]), ((), ()), start, end
+        momentums = self.max_momentums, self.base_momentums, self.max_momentums, self.max_momentums
+        return (lrs[place + 1], lrs[place]), (momentums[place + 1], momentums[place]), start, end
 
 
 def _total_steps(total_steps: Any, epochs: Any, steps_per_epoch: Any) -> int:

@@ -18,6 +18,7 @@ UNSAVED = {
     "_ledger",
     "_members",
     "_never_fails",
+    "_ahead",
     "_table",
     "_powers",
     "_claimed",

@@ -1,8 +1,12 @@
-"""Factors of some epochs in a row, computed ahead."""
+"""Factors of some epochs in a row, or what these set, computed ahead."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
 
 COUNT = 256
+
+Both = tuple[Sequence[float], Sequence[float]]
 
 
 class Table:
@@ -37,3 +41,24 @@ class Table:
 
     def __deepcopy__(self, memo: object) -> "Table":
         return Table()
+
+
+class Ahead:
+    """What some epochs in a row give each group: the learning rates and the momentums."""
+
+    def __init__(self) -> None:
+        self._inputs: list[Any] = []
+        self._first = 0
+        self._rows: list[Both] = []
+
+    def row(self, epoch: int, inputs: list[Any], fill: Callable[[int, int], list[Both]]) -> Both:
+        """Return what an epoch gives. ``fill(first, count)`` returns it for as many as are easy, at least the first."""
+        place = epoch - self._first
+        # They are the same objects as a rule, which compare in no time.
+        if not 0 <= place < len(self._rows) or inputs != self._inputs:
+            self._rows = fill(epoch, COUNT)
+            self._inputs, self._first, place = deepcopy(inputs), epoch, 0
+        return self._rows[place]
+
+    def __deepcopy__(self, memo: object) -> "Ahead":
+        return Ahead()
