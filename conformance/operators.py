@@ -170,6 +170,9 @@ def _call(node: ast.Call) -> Iterator[ast.expr]:
     elif name == "by_sign":
         yield from arguments[1:]
         yield from _exchanged(node, combinations(range(4), 2))
+    elif name == "limited":
+        yield from arguments
+        yield from _exchanged(node, ((0, 2), (1, 2)))  # the first two are a maximum
     elif _is_record(node):
         yield from _exchanged(node, zip(range(len(arguments)), range(1, len(arguments))))
     elif name in _OPPOSITES:

@@ -62,7 +62,10 @@ class RefoptimRun:
             {"params": [p for p, owner in zip(self._params, scenario.group_of, strict=True) if owner == i], **group}
             for i, group in enumerate(scenario.groups)
         ]
-        self._optimizer = optimizer_class(groups, **options)
+        # A dialect is an optimizer's, not a group's.
+        dialects = [group.pop("dialect") for group in groups if "dialect" in group]
+        dialect = {"dialect": dialects[0]} if dialects else {}
+        self._optimizer = optimizer_class(groups, **options, **dialect)
         for param, start in zip(self._params, scenario.starts, strict=True):
             if start.taken:
                 entry = self._optimizer.state[param]

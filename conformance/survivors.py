@@ -29,6 +29,10 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "adagrad: Adagrad._decayed: taken * lr_decay -> lr_decay",
     ),
     "A step count is an int but where a state was edited.": ("adagrad: Adagrad._decayed: int(taken) -> taken",),
+    "Only optax's AMSGrad reads the correction, and nobody else should wait for its division.": tuple(
+        f"adam: Adam._scalars: ONE / bias2 if corrected else 1.0 -> ONE / bias2{wrong}"
+        for wrong in ("", " if corrected else 2.0", " if corrected else 0.0")
+    ),
     "Whether it is 0 is all that is asked of 1 - mu.": ("asgd: ASGD._scalars: 1.0 - mu -> mu - 1.0",),
     "Options are numbers in the exams, and stay what they are; those that carry derivatives are another matter.": tuple(
         f"{name}._advance: not group['differentiable'] -> {wrong}"
@@ -40,13 +44,22 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "asgd: ASGD._weights: host['step'] == 0 -> host['step'] + 1 == 0",
         "asgd: ASGD._weights: host['step'] == 0 -> host['step'] == -1",
     ),
-    "A product with 1 is exact. It is there because g is a product, which a compiler may merge with a sum.": tuple(
-        f"rmsprop: {rule}: fma(h.one, g, -a) -> {wrong}"
-        for rule in ("centered", "centered_momentum")
-        for wrong in ("g + -a", "fma(h.one, -a, g)")
+    "A product with 1 is exact. It is there because g or u is a product, which a compiler may merge with a sum.": (
+        *(
+            f"rmsprop: {rule}: fma(h.one, g, -a) -> {wrong}"
+            for rule in ("centered", "centered_momentum", "centered_inside", "centered_momentum_inside")
+            for wrong in ("g + -a", "fma(h.one, -a, g)")
+        ),
+        "adamax: adamax_outside: fma(h.one, u, h.eps) -> u + h.eps",
+        "adamax: adamax_outside: fma(h.one, u, h.eps) -> fma(h.one, h.eps, u)",
     ),
-    "The rule without momentum runs where momentum is 0.": (
-        f"rmsprop: centered: maximum({_VARIANCE}, h.zero) -> maximum({_VARIANCE}, h.momentum)",
+    "The rules without momentum run where momentum is 0.": tuple(
+        f"rmsprop: {rule}: maximum({_VARIANCE}, h.zero) -> maximum({_VARIANCE}, h.momentum)"
+        for rule in ("centered", "centered_inside")
+    ),
+    "torch's rules run where no decay is decoupled.": tuple(
+        f"rmsprop: {rule}: maximum({_VARIANCE}, h.zero) -> maximum({_VARIANCE}, h.decay)"
+        for rule in ("centered", "centered_momentum")
     ),
     "Learning rates are numbers in the exams; these are about arrays of one element.": (
         "rprop: Rprop._initial_values: isinstance(lr, np.ndarray | np.generic) -> False",

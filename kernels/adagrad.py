@@ -15,6 +15,7 @@ class Scalars(NamedTuple):
     weight_decay: float  # L2, added to the gradient; 0 is off
     step_size: float  # lr / (1 + (t - 1) * lr_decay)
     eps: float
+    decay: float  # decoupled: lr * weight_decay / step_size; 0 is off
 
 
 def adagrad(theta, g, s, h):
@@ -26,7 +27,20 @@ def adagrad(theta, g, s, h):
     return fma(-h.step_size, g / (sqrt(s) + h.eps), theta), s
 
 
+def adagrad_inside(theta, g, s, h):
+    """Return the parameter and the sum of squared gradients after one step of Keras's and optax's: eps in the root."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    s = fma(g, g, s)
+    delta = g / sqrt(s + h.eps)
+    if h.decay != 0:
+        delta = fma(h.decay, theta, delta)
+    return fma(-h.step_size, delta, theta), s
+
+
 _adagrad_cpu, _adagrad_gpu = cpu_rule(adagrad), gpu_rule(adagrad)
+_adagrad_inside_cpu, _adagrad_inside_gpu = cpu_rule(adagrad_inside), gpu_rule(adagrad_inside)
 
 
 @cpu_kernel
@@ -40,3 +54,16 @@ def adagrad_cpu(theta, g, s, scalars):
 def adagrad_gpu(theta, g, s, h):
     for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
         theta[i], s[i] = _adagrad_gpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)
+
+
+@cpu_kernel
+def adagrad_inside_cpu(theta, g, s, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], s[i] = _adagrad_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)
+
+
+@gpu_kernel
+def adagrad_inside_gpu(theta, g, s, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], s[i] = _adagrad_inside_gpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)

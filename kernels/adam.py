@@ -18,8 +18,9 @@ class Scalars(NamedTuple):
     one_minus_beta1: float
     beta2: float
     one_minus_beta2: float
-    eps: float  # eps * sqrt(1 - beta2**t)
-    step_size: float  # lr * sqrt(1 - beta2**t) / (1 - beta1**t)
+    eps: float  # eps * sqrt(1 - beta2**t); as it is where the root is of a corrected moment, and for eps hat
+    step_size: float  # lr * sqrt(1 - beta2**t) / (1 - beta1**t); without the root where it is of a corrected moment
+    correction: float  # 1 / (1 - beta2**t), of the second moment before its maximum is taken
 
 
 def adam(theta, g, m, v, h):
@@ -52,8 +53,23 @@ def amsgrad(theta, g, m, v, v_max, h):
     return fma(-h.step_size, delta, theta), m, v, v_max
 
 
+def amsgrad_corrected(theta, g, m, v, v_max, h):
+    """Return the parameter, both moments and the largest corrected second moment after one step, as optax has it."""
+    g = h.sign * g
+    if h.weight_decay != 0:
+        g = fma(h.weight_decay, theta, g)
+    m = fma(h.beta1, m, h.one_minus_beta1 * g)
+    v = fma(h.beta2, v, h.one_minus_beta2 * g * g)
+    v_max = maximum(v_max, h.correction * v)
+    delta = m / (sqrt(v_max) + h.eps)
+    if h.decay != 0:
+        delta = fma(h.decay, theta, delta)
+    return fma(-h.step_size, delta, theta), m, v, v_max
+
+
 _adam_cpu, _adam_gpu = cpu_rule(adam), gpu_rule(adam)
 _amsgrad_cpu, _amsgrad_gpu = cpu_rule(amsgrad), gpu_rule(amsgrad)
+_amsgrad_corrected_cpu, _amsgrad_corrected_gpu = cpu_rule(amsgrad_corrected), gpu_rule(amsgrad_corrected)
 
 
 @cpu_kernel
@@ -82,5 +98,22 @@ def amsgrad_cpu(theta, g, m, v, v_max, scalars):
 def amsgrad_gpu(theta, g, m, v, v_max, h):
     for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
         theta[i], m[i], v[i], v_max[i] = _amsgrad_gpu(
+            widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
+        )
+
+
+@cpu_kernel
+def amsgrad_corrected_cpu(theta, g, m, v, v_max, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], m[i], v[i], v_max[i] = _amsgrad_corrected_cpu(
+            widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
+        )
+
+
+@gpu_kernel
+def amsgrad_corrected_gpu(theta, g, m, v, v_max, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], m[i], v[i], v_max[i] = _amsgrad_corrected_gpu(
             widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
         )

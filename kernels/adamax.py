@@ -12,12 +12,13 @@ class Scalars(NamedTuple):
     """What one step needs beside the arrays: computed on the host in float64, rounded once to the arithmetic's type."""
 
     sign: float  # -1 maximizes
-    weight_decay: float  # L2, added to the gradient; 0 is off
+    weight_decay: float  # L2, added to the gradient; outside, decoupled: lr * weight_decay / step_size; 0 is off
     beta1: float
     one_minus_beta1: float
     beta2: float
     eps: float
     step_size: float  # lr / (1 - beta1**t)
+    one: float  # u may be a product, which must not meet a sum but in an fma
 
 
 def adamax(theta, g, m, u, h):
@@ -30,7 +31,19 @@ def adamax(theta, g, m, u, h):
     return fma(-h.step_size, m / u, theta), m, u
 
 
+def adamax_outside(theta, g, m, u, h):
+    """Return the parameter, the first moment and the infinity norm after one step of Keras's: eps beside the norm."""
+    g = h.sign * g
+    m = fma(h.beta1, m, h.one_minus_beta1 * g)
+    u = maximum(h.beta2 * u, absolute(g))
+    delta = m / fma(h.one, u, h.eps)
+    if h.weight_decay != 0:
+        delta = fma(h.weight_decay, theta, delta)
+    return fma(-h.step_size, delta, theta), m, u
+
+
 _adamax_cpu, _adamax_gpu = cpu_rule(adamax), gpu_rule(adamax)
+_adamax_outside_cpu, _adamax_outside_gpu = cpu_rule(adamax_outside), gpu_rule(adamax_outside)
 
 
 @cpu_kernel
@@ -44,3 +57,20 @@ def adamax_cpu(theta, g, m, u, scalars):
 def adamax_gpu(theta, g, m, u, h):
     for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
         theta[i], m[i], u[i] = _adamax_gpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h)
+
+
+@cpu_kernel
+def adamax_outside_cpu(theta, g, m, u, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], m[i], u[i] = _adamax_outside_cpu(
+            widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h
+        )
+
+
+@gpu_kernel
+def adamax_outside_gpu(theta, g, m, u, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], m[i], u[i] = _adamax_outside_gpu(
+            widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h
+        )

@@ -51,6 +51,12 @@ def minimum(a: Any, b: Any) -> Any:
     return a if a < b or a != a else b
 
 
+def limited(x: Any, least: Any, most: Any) -> Any:
+    """Return x, or the limit that it is beyond. NaN is beyond none."""
+    x = least if x < least else x
+    return most if x > most else x
+
+
 def absolute(x: Any) -> Any:
     """Return x without its sign."""
     return abs(x)
@@ -124,6 +130,16 @@ def _minimum(typing_context, a, b):
 
 
 @_intrinsic
+def _limited(typing_context, x, least, most):
+    def generate(context, builder, signature, arguments):
+        x, least, most = arguments
+        x = builder.select(builder.fcmp_ordered("<", x, least), least, x)
+        return builder.select(builder.fcmp_ordered(">", x, most), most, x)
+
+    return x(x, x, x), generate
+
+
+@_intrinsic
 def _absolute(typing_context, x):
     def generate(context, builder, signature, arguments):
         # NVVM does not know llvm.fabs.
@@ -187,6 +203,11 @@ def _compile_maximum(a, b):
 @overload(minimum, target="generic")
 def _compile_minimum(a, b):
     return (lambda a, b: _minimum(a, b)) if a == b else None
+
+
+@overload(limited, target="generic")
+def _compile_limited(x, least, most):
+    return (lambda x, least, most: _limited(x, least, most)) if x == least == most else None
 
 
 @overload(absolute, target="generic")

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from numba import prange
 
-from refoptim.kernels.arithmetic import by_sign, fma, maximum, minimum, unpack, widen
+from refoptim.kernels.arithmetic import by_sign, fma, limited, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
 
 
@@ -29,8 +29,7 @@ def rprop(theta, g, prev, step, h):
     g = h.sign * g
     turn = by_sign(prev, -g, prev, g)
     factor = by_sign(turn, h.eta_minus, h.one, h.eta_plus)
-    # The bounds first: whether one is NaN is then asked once, not for every element.
-    step = minimum(h.largest, maximum(h.smallest, step * factor))
+    step = limited(step * factor, h.smallest, h.largest)
     g = by_sign(turn, h.zero, g, g)
     return fma(-h.one, by_sign(g, -step, h.zero, step), theta), g, step
 

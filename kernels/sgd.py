@@ -1,4 +1,7 @@
-"""Stochastic gradient descent for one element, plain, with momentum and with Nesterov's, and the loops that run it."""
+"""Stochastic gradient descent for one element, plain, with momentum and with Nesterov's, and the loops that run it.
+
+The rules called ``inside`` are Keras's: the learning rate is inside the momentum buffer.
+"""
 
 from typing import NamedTuple
 
@@ -12,7 +15,7 @@ class Scalars(NamedTuple):
     """What one step needs beside the arrays: computed on the host in float64, rounded once to the arithmetic's type."""
 
     sign: float  # -1 maximizes
-    weight_decay: float  # L2, added to the gradient; 0 is off
+    weight_decay: float  # L2, added to the gradient; inside, decoupled: lr * weight_decay; 0 is off
     lr: float
     momentum: float
     one_minus_dampening: float  # 1 when a parameter's momentum buffer starts
@@ -44,9 +47,32 @@ def nesterov(theta, g, b, h):
     return fma(-h.lr, fma(h.momentum, b, g), theta), b
 
 
+def momentum_inside(theta, g, b, h):
+    """Return the parameter and the momentum buffer after one step."""
+    g = h.sign * g
+    b = fma(h.momentum, b, h.one_minus_dampening * (h.lr * g))
+    delta = b
+    if h.weight_decay != 0:
+        delta = fma(h.weight_decay, theta, delta)
+    return theta - delta, b
+
+
+def nesterov_inside(theta, g, b, h):
+    """Return the parameter and the momentum buffer after one step that looks ahead along the momentum."""
+    g = h.sign * g
+    pull = h.lr * g
+    b = fma(h.momentum, b, pull)
+    delta = fma(h.momentum, b, pull)
+    if h.weight_decay != 0:
+        delta = fma(h.weight_decay, theta, delta)
+    return theta - delta, b
+
+
 _sgd_cpu, _sgd_gpu = cpu_rule(sgd), gpu_rule(sgd)
 _momentum_cpu, _momentum_gpu = cpu_rule(momentum), gpu_rule(momentum)
 _nesterov_cpu, _nesterov_gpu = cpu_rule(nesterov), gpu_rule(nesterov)
+_momentum_inside_cpu, _momentum_inside_gpu = cpu_rule(momentum_inside), gpu_rule(momentum_inside)
+_nesterov_inside_cpu, _nesterov_inside_gpu = cpu_rule(nesterov_inside), gpu_rule(nesterov_inside)
 
 
 @cpu_kernel
@@ -86,3 +112,29 @@ def nesterov_cpu(theta, g, b, scalars):
 def nesterov_gpu(theta, g, b, h):
     for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
         theta[i], b[i] = _nesterov_gpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
+
+
+@cpu_kernel
+def momentum_inside_cpu(theta, g, b, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], b[i] = _momentum_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
+
+
+@gpu_kernel
+def momentum_inside_gpu(theta, g, b, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], b[i] = _momentum_inside_gpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
+
+
+@cpu_kernel
+def nesterov_inside_cpu(theta, g, b, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(theta.size):
+        theta[i], b[i] = _nesterov_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
+
+
+@gpu_kernel
+def nesterov_inside_gpu(theta, g, b, h):
+    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+        theta[i], b[i] = _nesterov_inside_gpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)

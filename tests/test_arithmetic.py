@@ -10,7 +10,7 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from refoptim.kernels.arithmetic import absolute, by_sign, fma, maximum, minimum, sqrt, unpack, widen
+from refoptim.kernels.arithmetic import absolute, by_sign, fma, limited, maximum, minimum, sqrt, unpack, widen
 
 DTYPES = [np.float32, np.float64]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan]
@@ -126,6 +126,12 @@ def compiled_minimum(a, b, out):
 
 
 @njit(error_model="numpy")
+def compiled_limited(x, least, most, out):
+    for i in range(out.size):
+        out[i] = limited(x[i], least[i], most[i])
+
+
+@njit(error_model="numpy")
 def compiled_absolute(x, out):
     for i in range(out.size):
         out[i] = absolute(x[i])
@@ -205,6 +211,10 @@ def test_compiled_choices_take_one_type():
     for compiled, name in [(compiled_maximum, "maximum"), (compiled_minimum, "minimum")]:
         with pytest.raises(TypingError, match=name):
             compiled(single, double, single)
+    for place in range(3):
+        values = [double if i == place else single for i in range(3)]
+        with pytest.raises(TypingError, match="limited"):
+            compiled_limited(*values, single)
     for place in range(4):
         values = [double if i == place else single for i in range(4)]
         with pytest.raises(TypingError, match="by_sign"):
@@ -261,6 +271,18 @@ def test_minimum_keeps_nan_and_is_the_same_compiled(dtype):
     np.testing.assert_array_equal(plain, np.minimum(*pairs.T))
     out = np.empty_like(plain)
     compiled_minimum(*columns(pairs), out)
+    np.testing.assert_array_equal(bits(out), bits(plain))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_limited_keeps_nan_and_is_the_same_compiled(dtype):
+    grid = np.array(list(itertools.product(extremes(dtype), repeat=3)), dtype)
+    grid = grid[~np.isnan(grid[:, 1:]).any(axis=1)]
+    plain = np.array([limited(*row) for row in grid])
+    assert plain.dtype == dtype
+    np.testing.assert_array_equal(plain, np.clip(*grid.T))
+    out = np.empty_like(plain)
+    compiled_limited(*columns(grid), out)
     np.testing.assert_array_equal(bits(out), bits(plain))
 
 

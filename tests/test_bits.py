@@ -49,6 +49,15 @@ OPTIMIZERS = {
     "rmsprop-centered": (optim.RMSprop, {"lr": 0.01, "centered": True, "weight_decay": 0.01}),
     "rmsprop-both": (optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "centered": True}),
     "sparse-adam": (SparselyFed, {"lr": 0.01}),
+    "keras-momentum": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "dialect": "keras"}),
+    "keras-nesterov": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "dialect": "keras"}),
+    "optax-amsgrad": (optim.Adam, {"lr": 0.01, "amsgrad": True, "weight_decay": 0.01, "dialect": "optax"}),
+    "keras-adamax": (optim.Adamax, {"lr": 0.01, "weight_decay": 0.01, "dialect": "keras"}),
+    "keras-adagrad": (optim.Adagrad, {"lr": 0.1, "weight_decay": 0.01, "dialect": "keras"}),
+    "keras-rmsprop": (optim.RMSprop, {"lr": 0.01, "weight_decay": 0.01, "dialect": "keras"}),
+    "keras-rmsprop-momentum": (optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "dialect": "keras"}),
+    "optax-rmsprop-centered": (optim.RMSprop, {"lr": 0.01, "centered": True, "weight_decay": 0.01, "dialect": "optax"}),
+    "optax-rmsprop-both": (optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "centered": True, "dialect": "optax"}),
 }
 # What parameters share rather than have an element each of.
 HOST = ("step", "mu_product", "eta", "mu")

@@ -36,15 +36,15 @@ PRECISIONS = {"float32": ("float32", "float32"), "float64": ("float64", "float64
 FILES = [import_module(f"refoptim.kernels.{module.name}") for module in pkgutil.iter_modules(kernels.__path__)]
 MODULES = [module for module in FILES if hasattr(module, "Scalars")]  # the others have no rules
 KERNELS = {
-    name: (module, kernel)
+    f"{module.__name__.rpartition('.')[2]}.{name}": (module, kernel)  # two stems may have a rule of one name
     for module in MODULES
     for name, kernel in vars(module).items()
     if isinstance(kernel, GpuKernel)
 }
 ON, OFF = 0.3, 0.0
 # What a rule may call. What only chooses among numbers or drops a sign rounds nothing, and is not counted.
-OPERATIONS = ("fma", "sqrt", "absolute", "maximum", "minimum", "by_sign")
-EXACT = ("absolute", "maximum", "minimum", "by_sign")
+OPERATIONS = ("fma", "sqrt", "absolute", "maximum", "minimum", "limited", "by_sign")
+EXACT = ("absolute", "maximum", "minimum", "limited", "by_sign")
 
 
 class Traced:
@@ -105,7 +105,7 @@ class Trace:
 def rule_of(name):
     """Return the rule of a kernel, which has its name without ``_gpu``."""
     module, _ = KERNELS[name]
-    return module, getattr(module, name.removesuffix("_gpu"))
+    return module, getattr(module, name.partition(".")[2].removesuffix("_gpu"))
 
 
 def combinations(name):

@@ -17,7 +17,8 @@ FUSED_HERE = ("Adamax", "NAdam", "RAdam", "Adadelta", "RMSprop", "Rprop", "ASGD"
 OF_TORCH = (*FUSED_IN_TORCH, *FUSED_HERE, "Adafactor", "Muon", "LBFGS")
 NAMES = (*OF_TORCH, "CG")
 # Arguments that torch lacks; the others have "fused arithmetic".
-BEYOND = dict.fromkeys((*FUSED_IN_TORCH, "LBFGS"), "arithmetic")
+BEYOND = dict.fromkeys(FUSED_IN_TORCH, "arithmetic dialect") | {"LBFGS": "arithmetic"}
+BEYOND |= dict.fromkeys(("Adamax", "NAdam", "RMSprop"), "fused arithmetic dialect")
 BEYOND |= {"SparseAdam": "foreach fused arithmetic", "Muon": "foreach fused arithmetic dialect"}
 
 # Positions that are names, and unknown options.

@@ -74,7 +74,8 @@ HOSTILE_REPORT = Report(
         (report(*ALL), "DOES NOT CONFORM: 5 of 8 vectors", ExitCode.PROTOCOL),
         (report(GOOD, complete=False), "INCOMPLETE: the run ended early, after 1 result", ExitCode.PROTOCOL),
         (report(ABSENT, SKIPPED), "NOTHING WAS JUDGED: 2 vectors", ExitCode.CONFORMS),
-        (report(), "NOTHING WAS JUDGED", ExitCode.CONFORMS),
+        (report(ABSENT), "NOTHING WAS JUDGED: 1 vector", ExitCode.USAGE),
+        (report(), "NOTHING WAS JUDGED", ExitCode.USAGE),
     ],
 )
 def test_the_verdict_is_the_last_line_and_the_exit_code_s(run, start, code):

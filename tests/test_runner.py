@@ -173,6 +173,9 @@ def test_exit_codes_are_never_mixed():
     (right,) = check.check(ONE, lambda: transport.InProcess(adapters.make("refoptim"))).results
     for statuses, code in [
         ([Status.CONFORMS, Status.SKIPPED, Status.UNSUPPORTED], ExitCode.CONFORMS),
+        ([Status.SKIPPED, Status.UNSUPPORTED], ExitCode.CONFORMS),
+        ([Status.UNSUPPORTED], ExitCode.USAGE),
+        ([], ExitCode.USAGE),
         ([Status.CONFORMS, Status.MISMATCH], ExitCode.MISMATCH),
         ([Status.REJECTED], ExitCode.MISMATCH),
         ([Status.MISMATCH, Status.PROTOCOL], ExitCode.PROTOCOL),

@@ -14,6 +14,7 @@ DEFAULTS = {
     "amsgrad": False,
     "maximize": False,
     "decoupled_weight_decay": False,
+    "dialect": None,
 }
 
 CASES = (
@@ -25,9 +26,17 @@ CASES = (
     Case("Adam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
     Case("Adam", {"amsgrad": True}),
     Case("Adam", {"amsgrad": True, "weight_decay": 0.1}),
+    Case("Adam", {"dialect": "keras", "weight_decay": 0.1}),
+    Case("Adam", {"dialect": "keras", "amsgrad": True, "betas": (0.5, 0.75), "eps": 1e-3, "maximize": True}),
+    Case("Adam", {"dialect": "tensorflow", "weight_decay": 0.1, "eps": 1e-3}),
+    Case("Adam", {"dialect": "optax", "weight_decay": 0.1}),
+    Case("Adam", {"dialect": "optax", "amsgrad": True, "betas": (0.5, 0.75), "eps": 1e-3, "maximize": True}),
+    Case("Adam", {"dialect": "optax", "amsgrad": True, "weight_decay": 0.1}),
     Case("AdamW", {}),
     Case("AdamW", {"weight_decay": 0.3, "maximize": True}),
     Case("AdamW", {"amsgrad": True, "maximize": True}),
+    Case("AdamW", {"dialect": "keras", "weight_decay": 0.3}),
+    Case("AdamW", {"dialect": "optax", "amsgrad": True}),
     Case("AdamW", {"amsgrad": True, "betas": (0.5, 0.75), "eps": 1e-3}),
 )
 
@@ -43,10 +52,14 @@ def meaning(case: Case) -> Meaning:
         "beta2": o["betas"][1],
         "epsilon": o["eps"],
         "lambda_": o["weight_decay"],
-        "decoupled": o["decoupled_weight_decay"],
+        "decoupled": o["decoupled_weight_decay"] or o["dialect"] == "keras",
         "maximize": o["maximize"],
     }
     state = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    if o["dialect"] in ("keras", "tensorflow"):
+        symbols["hat"] = True
+    if o["amsgrad"] and o["dialect"] == "optax":
+        return Meaning(formulas.amsgrad_corrected, state, lambda t: symbols | {"t": t})
     if o["amsgrad"]:
         return Meaning(formulas.amsgrad, state, lambda t: symbols | {"t": t})
     return Meaning(formulas.adam, state[:2], lambda t: symbols | {"t": t})
@@ -75,11 +88,15 @@ _SHARED = (
     ("steps along the gradient", "delta = m /", "delta = g /"),
 )
 
+# What is in the root of each rule.
+_RULES = {"adam": "v", "amsgrad": "v_max", "amsgrad_corrected": "v_max"}
+_CORRECTED = "maximum(v_max, h.correction * v)"
+
 RULE_MUTANTS = (
-    *(RuleMutant(name, rule, right, wrong) for rule in ("adam", "amsgrad") for name, right, wrong in _SHARED),
+    *(RuleMutant(name, rule, right, wrong) for rule in _RULES for name, right, wrong in _SHARED),
     *(
         RuleMutant(name, rule, f"(sqrt({v}) + h.eps)", wrong.format(v=v))
-        for rule, v in (("adam", "v"), ("amsgrad", "v_max"))
+        for rule, v in _RULES.items()
         for name, wrong in (
             ("eps inside the root", "sqrt({v} + h.eps)"),
             ("eps squared inside the root", "sqrt(fma(h.eps, h.eps, {v}))"),
@@ -93,6 +110,12 @@ RULE_MUTANTS = (
     RuleMutant("maximum not used", "amsgrad", "sqrt(v_max)", "sqrt(v)"),
     RuleMutant("maximum not taken", "amsgrad", "maximum(v_max, v)", "v"),
     RuleMutant("maximum kept as the second moment", "amsgrad", "theta), m, v, v_max", "theta), m, v_max, v_max"),
+    RuleMutant("minimum instead of maximum", "amsgrad_corrected", "maximum", "min"),
+    RuleMutant("maximum of what is not corrected", "amsgrad_corrected", _CORRECTED, "maximum(v_max, v)"),
+    RuleMutant("maximum corrected once more", "amsgrad_corrected", _CORRECTED, "h.correction * maximum(v_max, v)"),
+    RuleMutant("maximum not taken", "amsgrad_corrected", _CORRECTED, "h.correction * v"),
+    RuleMutant("correction dropped", "amsgrad_corrected", "sqrt(v_max)", "sqrt(v)"),
+    RuleMutant("correction kept", "amsgrad_corrected", "theta), m, v, v_max", "theta), m, h.correction * v, v_max"),
 )
 
 
@@ -149,6 +172,9 @@ SCALAR_MUTANTS = tuple(
         ("decay not multiplied by lr", lambda h, o, t: h._replace(decay=h.decay / o.lr)),
         ("L2 and decoupled exchanged", lambda h, o, t: h._replace(weight_decay=h.decay, decay=h.weight_decay)),
         ("decay with the step size", lambda h, o, t: h._replace(decay=h.decay * h.step_size / o.lr)),
+        ("eps hat missing: eps after the correction", lambda h, o, t: h._replace(eps=o.eps * (1 - o.beta2**t) ** 0.5)),
+        ("maximum's correction off by one", lambda h, o, t: h._replace(correction=1 / (1 - o.beta2 ** (t + 1)))),
+        ("maximum's correction with a root", lambda h, o, t: h._replace(correction=h.correction**0.5)),
         ("eps times ten", lambda h, o, t: h._replace(eps=h.eps * 10)),
         ("lr off in the fifth digit", lambda h, o, t: h._replace(step_size=h.step_size * 1.00001)),
     )

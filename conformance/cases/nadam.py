@@ -13,6 +13,7 @@ DEFAULTS = {
     "momentum_decay": 4e-3,
     "decoupled_weight_decay": False,
     "maximize": False,
+    "dialect": None,
 }
 
 CASES = (
@@ -24,6 +25,8 @@ CASES = (
     Case("NAdam", {"betas": (0.99, 0.9), "momentum_decay": 50.0}),
     Case("NAdam", {"weight_decay": 0.1}),
     Case("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    Case("NAdam", {"dialect": "keras", "weight_decay": 0.1}),
+    Case("NAdam", {"dialect": "keras", "betas": (0.5, 0.75), "eps": 1e-3, "momentum_decay": 0.5, "maximize": True}),
     Case("NAdam", {"weight_decay": 0.3, "decoupled_weight_decay": True, "maximize": True, "momentum_decay": 0.5}),
 )
 
@@ -36,9 +39,9 @@ def meaning(case: Case) -> Meaning:
         "beta1": o["betas"][0],
         "beta2": o["betas"][1],
         "epsilon": o["eps"],
-        "psi": o["momentum_decay"],
+        "psi": 1.0 if o["dialect"] == "keras" else o["momentum_decay"],
         "lambda_": o["weight_decay"],
-        "decoupled": o["decoupled_weight_decay"],
+        "decoupled": o["decoupled_weight_decay"] or o["dialect"] == "keras",
         "maximize": o["maximize"],
     }
     return Meaning(

@@ -42,7 +42,7 @@ def _formula(*arrays: Any, gamma: Any, **symbols: Any) -> tuple[Any, ...]:
 
 
 _FACTOR = "by_sign(turn, h.eta_minus, h.one, h.eta_plus)"
-_STEP = "minimum(h.largest, maximum(h.smallest, step * factor))"
+_STEP = "limited(step * factor, h.smallest, h.largest)"
 _ZEROED = "g = by_sign(turn, h.zero, g, g)"
 _MOVE = "by_sign(g, -step, h.zero, step)"
 
@@ -65,10 +65,10 @@ RULE_MUTANTS = tuple(
         ("never shrinks", _FACTOR, "by_sign(turn, h.one, h.one, h.eta_plus)"),
         ("never grows", _FACTOR, "by_sign(turn, h.eta_minus, h.one, h.one)"),
         ("shrinks as much as it grows", _FACTOR, "by_sign(turn, h.one / h.eta_plus, h.one, h.eta_plus)"),
-        ("no smallest step size", _STEP, "minimum(step * factor, h.largest)"),
-        ("no largest step size", _STEP, "maximum(step * factor, h.smallest)"),
-        ("limits exchanged", _STEP, "minimum(h.smallest, maximum(h.largest, step * factor))"),
-        ("limits of the factor", _STEP, "step * minimum(h.largest, maximum(h.smallest, factor))"),
+        ("no smallest step size", _STEP, "limited(step * factor, h.zero, h.largest)"),
+        ("no largest step size", _STEP, "limited(step * factor, h.smallest, h.largest / h.zero)"),
+        ("limits exchanged", _STEP, "limited(step * factor, h.largest, h.smallest)"),
+        ("limits of the factor", _STEP, "step * limited(factor, h.smallest, h.largest)"),
         ("the smaller step at once: Rprop-", _ZEROED, "g = g"),
         ("the sign is forgotten for a step too long", _ZEROED, "g = by_sign(turn, h.zero, h.zero, g)"),
         ("forgets whenever signs agree", _ZEROED, "g = by_sign(turn, g, g, h.zero)"),

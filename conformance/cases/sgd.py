@@ -12,6 +12,7 @@ DEFAULTS = {
     "weight_decay": 0,
     "nesterov": False,
     "maximize": False,
+    "dialect": None,
 }
 
 CASES = (
@@ -22,6 +23,11 @@ CASES = (
     Case("SGD", {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
     Case("SGD", {"momentum": 0.9, "maximize": True}),
     Case("SGD", {"momentum": 0.9, "nesterov": True}),
+    Case("SGD", {"dialect": "keras", "weight_decay": 0.1}),
+    Case("SGD", {"dialect": "keras", "momentum": 0.9, "dampening": 0.3}),
+    Case("SGD", {"dialect": "keras", "momentum": 0.9, "weight_decay": 0.1, "maximize": True}),
+    Case("SGD", {"dialect": "keras", "momentum": 0.9, "nesterov": True}),
+    Case("SGD", {"dialect": "keras", "momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "maximize": True}),
     Case("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True}),
 )
 
@@ -33,6 +39,8 @@ def meaning(case: Case) -> Meaning:
     if o["momentum"] == 0:
         return Meaning(formulas.sgd, (), lambda _: common)
     momentum = common | {"mu": o["momentum"], "tau": o["dampening"], "nesterov": o["nesterov"]}
+    if o["dialect"] == "keras":
+        momentum |= {"inside": True, "decoupled": True}
     return Meaning(formulas.momentum, ("momentum_buffer",), lambda t: momentum | {"first": t == 1})
 
 
@@ -69,6 +77,27 @@ RULE_MUTANTS = (
     RuleMutant("looks ahead twice", "nesterov", _AHEAD, "fma(-h.lr, fma(h.momentum, fma(h.momentum, b, g), g)"),
     RuleMutant("does not look ahead", "nesterov", _AHEAD, "fma(-h.lr, b"),
     RuleMutant("adds the whole buffer", "nesterov", _AHEAD, "fma(-h.lr, (b + g)"),
+    *(
+        RuleMutant(name, rule, right, wrong)
+        for rule in ("momentum_inside", "nesterov_inside")
+        for name, right, wrong in (
+            ("weight decay dropped", "fma(h.weight_decay, theta, delta)", "delta"),
+            ("weight decay with the wrong sign", "fma(h.weight_decay", "fma(-h.weight_decay"),
+            ("weight decay without the learning rate", "fma(h.weight_decay", "fma(h.weight_decay / h.lr"),
+            ("weight decay of the gradient", "fma(h.weight_decay, theta", "fma(h.weight_decay, g"),
+            ("maximize ignored", "h.sign * g", "g"),
+            ("climbs instead of descending", "theta - delta", "theta + delta"),
+            ("learning rate outside the buffer", "h.lr * g", "g"),
+            ("learning rate in and outside", "theta - delta", "theta - h.lr * delta"),
+            ("momentum sign", "b = fma(h.momentum", "b = fma(-h.momentum"),
+            ("buffer not kept", "delta, b", "delta, h.momentum * b"),
+            ("decay kept in the buffer", "theta - delta, b", "theta - delta, delta"),
+        )
+    ),
+    RuleMutant("dampening dropped", "momentum_inside", "h.one_minus_dampening * (h.lr * g)", "h.lr * g"),
+    RuleMutant("does not look ahead", "nesterov_inside", "delta = fma(h.momentum, b, pull)", "delta = b"),
+    RuleMutant("looks ahead alone", "nesterov_inside", "delta = fma(h.momentum, b, pull)", "delta = h.momentum * b"),
+    RuleMutant("adds the whole buffer", "nesterov_inside", "delta = fma(h.momentum, b, pull)", "delta = b + pull"),
 )
 
 
@@ -83,6 +112,8 @@ def _never_dampens(h: Any, o: Any, t: int) -> Any:
 SCALAR_MUTANTS = (
     ScalarMutant("dampens the first gradient", "SGD", _dampens_at_once),
     ScalarMutant("never dampens", "SGD", _never_dampens),
+    ScalarMutant("decay never multiplied by lr", "SGD", lambda h, o, t: h._replace(weight_decay=o.weight_decay)),
+    ScalarMutant("decay by half", "SGD", lambda h, o, t: h._replace(weight_decay=h.weight_decay / 2)),
     ScalarMutant("decay multiplied by lr twice", "SGD", lambda h, o, t: h._replace(weight_decay=h.weight_decay * h.lr)),
     ScalarMutant("lr off by one in the third digit", "SGD", lambda h, o, t: h._replace(lr=h.lr * 1.001)),
     ScalarMutant("momentum is 1 - momentum", "SGD", lambda h, o, t: h._replace(momentum=1.0 - h.momentum)),

@@ -13,6 +13,8 @@ part: who answers it how, where to read that, and how to take hyperparameters fr
 
 `refoptim explain keras.Adam torch.Adam` prints the difference between two libraries. Where `refoptim check` finds an
 answer wrong, it searches all of these values, and the mistakes at the end, for what would make it right.
+`refoptim.Adam(params, dialect="keras")` computes what Keras does, and so do SGD, AdamW, RMSprop, Adagrad, Adamax and
+NAdam: each docstring says which dialects its class has.
 """
 
 MISTAKES = """## Mistakes that are searched too

@@ -94,8 +94,12 @@ _WORST_FIRST = (
 
 
 def exit_code(report: Report) -> ExitCode:
-    """Return the exit code of a run: what kept it from being complete counts before what was wrong."""
+    """Return the exit code of a run: what kept it from being complete counts before what was wrong.
+
+    Who supports nothing does not conform: there was nothing to ask.
+    """
     if not report.complete:
         return ExitCode.PROTOCOL
     found = {result.status for result in report.results}
-    return next((code for statuses, code in _WORST_FIRST if found & statuses), ExitCode.CONFORMS)
+    right = ExitCode.CONFORMS if found - {Status.UNSUPPORTED} else ExitCode.USAGE
+    return next((code for statuses, code in _WORST_FIRST if found & statuses), right)

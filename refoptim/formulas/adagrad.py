@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .decay import coupled
+from .decay import decayed
 from .namespace import namespace
 
 
@@ -17,6 +17,8 @@ def adagrad(
     epsilon: Any,
     lambda_: Any,
     maximize: bool = False,
+    decoupled: bool = False,
+    inside: bool = False,
 ) -> tuple[Any, Any]:
     r"""Return the parameter and the sum of squared gradients after step t.
 
@@ -26,9 +28,12 @@ def adagrad(
         \theta_t &= \theta_{t-1} - \frac{\gamma}{1 + (t - 1) \eta} \frac{g_t}{\sqrt{s_t} + \epsilon}
 
     where :math:`\gamma` is ``lr``, :math:`\eta` is ``lr_decay``, :math:`\epsilon` is ``eps``, :math:`\lambda` is
-    ``weight_decay`` and :math:`s_0` is ``initial_accumulator_value``.
+    ``weight_decay`` and :math:`s_0` is ``initial_accumulator_value``. Decay that is ``decoupled`` takes
+    :math:`\gamma \lambda \theta_{t-1}` from the parameter and leaves the gradient alone. With ``inside``, as Keras and
+    optax have it, :math:`\epsilon` is inside the root: :math:`\sqrt{s_t + \epsilon}`.
     """
     sqrt = namespace(theta).sqrt
-    g = coupled(theta, g, lambda_, maximize)
+    theta, g = decayed(theta, g, gamma, lambda_, decoupled, maximize)
     s = s + g * g
-    return theta - gamma / (1 + (t - 1) * eta) * (g / (sqrt(s) + epsilon)), s
+    divisor = sqrt(s + epsilon) if inside else sqrt(s) + epsilon
+    return theta - gamma / (1 + (t - 1) * eta) * (g / divisor), s

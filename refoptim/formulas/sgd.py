@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .decay import coupled
+from .decay import coupled, decayed
 
 
 def sgd(theta: Any, g: Any, *, gamma: Any, lambda_: Any, maximize: bool = False) -> tuple[Any]:
@@ -28,6 +28,8 @@ def momentum(
     lambda_: Any,
     nesterov: bool = False,
     maximize: bool = False,
+    decoupled: bool = False,
+    inside: bool = False,
 ) -> tuple[Any, Any]:
     r"""Return the parameter and the momentum buffer after one step.
 
@@ -38,9 +40,13 @@ def momentum(
         \theta_{t-1} - \gamma (g_t + \mu b_t)
 
     where :math:`\gamma` is ``lr``, :math:`\mu` is ``momentum``, :math:`\tau` is ``dampening`` and :math:`\lambda` is
-    ``weight_decay``. The learning rate stays outside the buffer, as in torch; Sutskever et al. and Keras put it inside.
+    ``weight_decay``. The learning rate stays outside the buffer, as in torch. With ``inside`` it is in there, as
+    Sutskever et al. and Keras have it: :math:`\gamma g_t` takes the place of :math:`g_t` from the buffer on, and
+    :math:`\theta_t = \theta_{t-1} - b_t` or :math:`\theta_{t-1} - (\gamma g_t + \mu b_t)`. Decay that is ``decoupled``
+    takes :math:`\gamma \lambda \theta_{t-1}` from the parameter and leaves the gradient alone.
     """
-    g = coupled(theta, g, lambda_, maximize)
-    b = 1 * g if first else mu * b + (1 - tau) * g
-    direction = g + mu * b if nesterov else b
-    return theta - gamma * direction, b
+    theta, g = decayed(theta, g, gamma, lambda_, decoupled, maximize)
+    pull = gamma * g if inside else g
+    b = 1 * pull if first else mu * b + (1 - tau) * pull
+    direction = pull + mu * b if nesterov else b
+    return theta - (direction if inside else gamma * direction), b

@@ -5,11 +5,15 @@ from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
 from ..checks import check_least, check_lr
+from ..dialect import check_dialect
 from ..formulas import adagrad as formulas
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
 from ..scalars import number
 from ..slots import Host
+
+# Dialects with epsilon inside the root.
+_INSIDE = ("keras", "optax")
 
 
 class _Options(NamedTuple):
@@ -46,6 +50,7 @@ class Adagrad(Optimizer):
         fused: one kernel for the whole group. None is True, unless ``foreach`` is given; with ``fused=False`` and
             ``foreach=False`` the formula is evaluated parameter by parameter (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+        dialect: whose formula is computed: ``"torch"``, ``"keras"`` or ``"optax"``; None is torch's (default: None).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -55,6 +60,10 @@ class Adagrad(Optimizer):
     A sparse gradient reads and writes its rows alone; with weight decay it is a ``RuntimeError``.
     Keras and optax put :math:`\epsilon` inside the root and start the sum at 0.1. The decay of the learning rate is
     that of Lua Torch.
+
+    ``dialect="keras"`` and ``"optax"`` divide by :math:`\sqrt{s_t + \epsilon}`, and Keras's weight decay is decoupled:
+    it takes :math:`\gamma \lambda \theta_{t-1}` from the parameter. The dialect is the optimizer's, not a group's, and
+    not in its state_dict. Defaults stay this class's: for theirs pass ``initial_accumulator_value=0.1, eps=1e-7``.
 
     >>> import numpy as np, refoptim as optim
     >>> p = optim.Parameter([1.0, -2.0])
@@ -85,7 +94,10 @@ class Adagrad(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         arithmetic: str | None = None,
+        dialect: str | None = None,
     ) -> None:
+        check_dialect(dialect, "keras", "optax")
+        self.dialect = dialect
         defaults = {
             "lr": lr,
             "lr_decay": lr_decay,
@@ -108,7 +120,8 @@ class Adagrad(Optimizer):
         super()._check(options)
 
     def _variant(self, group: dict[str, Any]) -> Variant:
-        return Variant(kernels.adagrad.adagrad_cpu, formulas.adagrad, self.state_arrays, sparse="rows")
+        kernel = kernels.adagrad.adagrad_inside_cpu if self.dialect in _INSIDE else kernels.adagrad.adagrad_cpu
+        return Variant(kernel, formulas.adagrad, self.state_arrays, sparse="rows")
 
     def _initial_values(self, group: dict[str, Any]) -> dict[str, float]:
         return {"sum": number("initial_accumulator_value", group["initial_accumulator_value"])}
@@ -120,7 +133,9 @@ class Adagrad(Optimizer):
     def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
         lr, lr_decay, eps, weight_decay, sign = options
         taken = 0 if host is None else host["step"]
-        return kernels.adagrad.Scalars(sign, weight_decay, _decayed(lr, lr_decay, taken), eps)
+        apart = self.dialect == "keras"
+        coupled, decay = (0.0, weight_decay * (1 + taken * lr_decay)) if apart else (weight_decay, 0.0)
+        return kernels.adagrad.Scalars(sign, coupled, _decayed(lr, lr_decay, taken), eps, decay)
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         return {
@@ -130,6 +145,8 @@ class Adagrad(Optimizer):
             "epsilon": group["eps"],
             "lambda_": group["weight_decay"],
             "maximize": group["maximize"],
+            "decoupled": self.dialect == "keras",
+            "inside": self.dialect in _INSIDE,
         }
 
 

@@ -6,12 +6,16 @@ import numpy as np
 
 from .. import kernels
 from ..checks import check_moments
+from ..dialect import check_dialect
 from ..formulas import adam as formulas
 from ..formulas.power import ONE, complement, fixed_sqrt
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
 from ..scalars import number
 from ..slots import Host
+
+# Dialects with "epsilon hat", which is added before the bias is corrected.
+_HAT = ("keras", "tensorflow")
 
 
 class _Options(NamedTuple):
@@ -22,6 +26,7 @@ class _Options(NamedTuple):
     beta2: float
     decoupled: bool
     sign: float
+    corrected: bool  # the maximum is that of corrected second moments
 
 
 class Adam(Optimizer):
@@ -53,6 +58,8 @@ class Adam(Optimizer):
         decoupled_weight_decay: take :math:`\gamma \lambda \theta_{t-1}` from the parameter instead of adding to the
             gradient: AdamW (default: False).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+        dialect: whose formula is computed: ``"torch"``, ``"keras"``, ``"tensorflow"`` or ``"optax"``; None is torch's
+            (default: None).
 
     Raises:
         ValueError: an argument is out of its range, or ``betas`` is not two floats.
@@ -60,6 +67,15 @@ class Adam(Optimizer):
 
     This is the paper's Algorithm 1, :math:`\epsilon` outside the root and not scaled by the bias correction, like
     torch, optax and tinygrad. Keras, TensorFlow and ONNX compute the "epsilon hat" of its section 2.
+
+    ``dialect="keras"`` and ``"tensorflow"`` compute epsilon hat,
+
+    .. math::
+        \theta_t = \theta_{t-1} - \gamma \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t} \frac{m_t}{\sqrt{v_t} + \epsilon}
+
+    and Keras's weight decay is always decoupled. ``"optax"`` takes the maximum of ``amsgrad`` after the correction. The
+    dialect is the optimizer's, not a group's, and not in its state_dict; defaults stay this class's (Keras has
+    ``eps=1e-7``), and steps are counted by parameter, where Keras counts all in one.
 
     >>> import numpy as np, refoptim as optim
     >>> p = optim.Parameter([1.0, -2.0])
@@ -93,7 +109,10 @@ class Adam(Optimizer):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
         arithmetic: str | None = None,
+        dialect: str | None = None,
     ) -> None:
+        check_dialect(dialect, "keras", "tensorflow", "optax")
+        self.dialect = dialect
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -120,6 +139,8 @@ class Adam(Optimizer):
         super()._check(options)
 
     def _variant(self, group: dict[str, Any]) -> Variant:
+        if group["amsgrad"] and self.dialect == "optax":
+            return Variant(kernels.adam.amsgrad_corrected_cpu, formulas.amsgrad_corrected, self.state_arrays)
         if group["amsgrad"]:
             return Variant(kernels.adam.amsgrad_cpu, formulas.amsgrad, self.state_arrays)
         return Variant(kernels.adam.adam_cpu, formulas.adam, self.state_arrays[:2])
@@ -128,14 +149,17 @@ class Adam(Optimizer):
         return _Options(
             *(number(name, group[name]) for name in ("lr", "eps", "weight_decay")),
             *(number("betas", beta) for beta in group["betas"]),
-            decoupled=group["decoupled_weight_decay"],
+            decoupled=group["decoupled_weight_decay"] or self.dialect == "keras",
             sign=-1.0 if group["maximize"] else 1.0,
+            corrected=group["amsgrad"] and self.dialect == "optax",
         )
 
     def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
-        lr, eps, weight_decay, beta1, beta2, decoupled, sign = options
+        lr, eps, weight_decay, beta1, beta2, decoupled, sign, corrected = options
         t = 1 if host is None else host["step"] + 1
-        bias1, root2 = complement(beta1, t), fixed_sqrt(complement(beta2, t))
+        bias1, bias2 = complement(beta1, t), complement(beta2, t)
+        # What the rule leaves out of the root.
+        root2 = ONE if corrected else fixed_sqrt(bias2)
         # The quotient of two integers is rounded once, whatever their size.
         ratio = root2 / bias1
         return kernels.adam.Scalars(
@@ -146,8 +170,9 @@ class Adam(Optimizer):
             1.0 - beta1,
             beta2,
             1.0 - beta2,
-            eps * (root2 / ONE),
+            eps if self.dialect in _HAT else eps * (root2 / ONE),
             lr * ratio,
+            ONE / bias2 if corrected else 1.0,
         )
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
@@ -159,9 +184,9 @@ class Adam(Optimizer):
             "beta2": beta2,
             "epsilon": group["eps"],
             "lambda_": group["weight_decay"],
-            "decoupled": group["decoupled_weight_decay"],
+            "decoupled": group["decoupled_weight_decay"] or self.dialect == "keras",
             "maximize": group["maximize"],
-        }
+        } | ({"hat": True} if self.dialect in _HAT else {})
 
 
 class AdamW(Adam):
@@ -180,7 +205,7 @@ class AdamW(Adam):
         eps: :math:`\epsilon`, added to the root, at least 0 (default: 1e-8).
         weight_decay: :math:`\lambda \geq 0` (default: 1e-2).
         amsgrad: divide by the root of the largest :math:`v` so far (default: False).
-        maximize, foreach, capturable, differentiable, fused, arithmetic: as in :class:`Adam`.
+        maximize, foreach, capturable, differentiable, fused, arithmetic, dialect: as in :class:`Adam`.
 
     Raises:
         ValueError: an argument is out of its range, or ``betas`` is not two floats.
@@ -188,7 +213,8 @@ class AdamW(Adam):
 
     As torch, optax and Keras have it, the decay is multiplied by the learning rate; the paper's schedule multiplier
     alone would leave it out. torch rounds :math:`1 - \gamma\lambda` to the parameter's type first, which makes small
-    decays vanish or double: here :math:`\gamma\lambda` is never folded into a number close to 1.
+    decays vanish or double: here :math:`\gamma\lambda` is never folded into a number close to 1. Other defaults of
+    ``weight_decay`` are 4e-3 in Keras and 1e-4 in optax.
 
     >>> import numpy as np, refoptim as optim
     >>> p = optim.Parameter([1.0, -2.0])
@@ -216,6 +242,7 @@ class AdamW(Adam):
         differentiable: bool = False,
         fused: bool | None = None,
         arithmetic: str | None = None,
+        dialect: str | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -231,6 +258,7 @@ class AdamW(Adam):
             fused=fused,
             decoupled_weight_decay=True,
             arithmetic=arithmetic,
+            dialect=dialect,
         )
 
     def _check(self, options: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
 from ..checks import check_moments, given
+from ..dialect import check_dialect
 from ..formulas import adamax as formulas
 from ..formulas.power import one_minus_power
 from ..implementations import Variant
@@ -48,6 +49,7 @@ class Adamax(Optimizer):
         fused: True is one kernel for the whole group, whatever ``foreach`` says, False is none. torch has no such
             option here: it becomes one of the groups' only if it is given (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+        dialect: ``"keras"`` computes Keras's formula, ``"torch"`` and None torch's (default: None).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -56,6 +58,10 @@ class Adamax(Optimizer):
     The paper's Algorithm 2 has no :math:`\epsilon`. As in torch and optax it is inside the maximum, where it lasts:
     :math:`u` is at least :math:`\epsilon`. Keras and MLX add it to :math:`u_t` in the division instead, and MLX leaves
     the bias correction :math:`1 - \beta_1^t` out.
+
+    ``dialect="keras"`` divides by :math:`u_t + \epsilon`, with :math:`u_t = \max(\beta_2 u_{t-1}, |g_t|)`. Its weight
+    decay is decoupled: it takes :math:`\gamma \lambda \theta_{t-1}` from the parameter. The dialect is the optimizer's,
+    not a group's, and not in its state_dict. Defaults stay this class's: Keras has ``lr=1e-3, eps=1e-7``.
 
     >>> import numpy as np, refoptim as optim
     >>> p = optim.Parameter([1.0, -2.0])
@@ -86,7 +92,10 @@ class Adamax(Optimizer):
         capturable: bool = False,
         fused: bool | None = None,
         arithmetic: str | None = None,
+        dialect: str | None = None,
     ) -> None:
+        check_dialect(dialect, "keras")
+        self.dialect = dialect
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -105,7 +114,8 @@ class Adamax(Optimizer):
         super()._check(options)
 
     def _variant(self, group: dict[str, Any]) -> Variant:
-        return Variant(kernels.adamax.adamax_cpu, formulas.adamax, self.state_arrays)
+        kernel = kernels.adamax.adamax_outside_cpu if self.dialect == "keras" else kernels.adamax.adamax_cpu
+        return Variant(kernel, formulas.adamax, self.state_arrays)
 
     def _options(self, group: dict[str, Any]) -> _Options:
         beta1, beta2 = group["betas"]
@@ -119,8 +129,10 @@ class Adamax(Optimizer):
     def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
         lr, eps, weight_decay, beta1, beta2, sign = options
         t = 1 if host is None else host["step"] + 1
-        step_size = lr / one_minus_power(beta1, t)
-        return kernels.adamax.Scalars(sign, weight_decay, beta1, 1.0 - beta1, beta2, eps, step_size)
+        bias = one_minus_power(beta1, t)
+        if self.dialect == "keras":
+            weight_decay = weight_decay * bias
+        return kernels.adamax.Scalars(sign, weight_decay, beta1, 1.0 - beta1, beta2, eps, lr / bias, 1.0)
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
@@ -132,4 +144,6 @@ class Adamax(Optimizer):
             "epsilon": group["eps"],
             "lambda_": group["weight_decay"],
             "maximize": group["maximize"],
+            "decoupled": self.dialect == "keras",
+            "outside": self.dialect == "keras",
         }

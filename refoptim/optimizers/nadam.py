@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
 from ..checks import check_least, check_moments, given
+from ..dialect import check_dialect
 from ..formulas import nadam as formulas
 from ..formulas.power import BITS, ONE, complement, fixed_sqrt
 from ..implementations import Variant
@@ -62,6 +63,7 @@ class NAdam(Optimizer):
         fused: True is one kernel for the whole group, whatever ``foreach`` says, False is none. torch has no such
             option here: it becomes one of the groups' only if it is given (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+        dialect: ``"keras"`` computes Keras's formula, ``"torch"`` and None torch's (default: None).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -71,6 +73,10 @@ class NAdam(Optimizer):
     :math:`\psi` = 0.004. Keras has the same schedule with :math:`\psi` = 1. optax has no schedule, :math:`\mu_t =
     \beta_1`. torch keeps ``mu_product`` in float32 for parameters of every type, which makes its float64 steps wrong
     from the eighth digit; a state_dict of torch's brings that number along.
+
+    ``dialect="keras"`` has Keras's :math:`\psi`, whatever ``momentum_decay`` is, and decoupled weight decay. The
+    dialect is the optimizer's, not a group's, and not in its state_dict. Defaults stay this class's: Keras has
+    ``lr=1e-3, eps=1e-7``. Momenta and steps are counted by parameter, where Keras counts all in one.
 
     >>> import numpy as np, refoptim as optim
     >>> p = optim.Parameter([1.0, -2.0])
@@ -103,7 +109,10 @@ class NAdam(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         arithmetic: str | None = None,
+        dialect: str | None = None,
     ) -> None:
+        check_dialect(dialect, "keras")
+        self.dialect = dialect
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -130,10 +139,11 @@ class NAdam(Optimizer):
     def _options(self, group: dict[str, Any]) -> _Options:
         beta1, beta2 = group["betas"]
         return _Options(
-            *(number(name, group[name]) for name in ("lr", "eps", "weight_decay", "momentum_decay")),
+            *(number(name, group[name]) for name in ("lr", "eps", "weight_decay")),
+            momentum_decay=number("momentum_decay", self._psi(group)),
             beta1=number("betas", beta1),
             beta2=number("betas", beta2),
-            decoupled=group["decoupled_weight_decay"],
+            decoupled=group["decoupled_weight_decay"] or self.dialect == "keras",
             sign=-1.0 if group["maximize"] else 1.0,
         )
 
@@ -171,15 +181,18 @@ class NAdam(Optimizer):
             "beta1": beta1,
             "beta2": beta2,
             "epsilon": group["eps"],
-            "psi": group["momentum_decay"],
+            "psi": self._psi(group),
             "lambda_": group["weight_decay"],
-            "decoupled": group["decoupled_weight_decay"],
+            "decoupled": group["decoupled_weight_decay"] or self.dialect == "keras",
             "maximize": group["maximize"],
         }
 
     def _advance(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         host = self.initial_host if host is None else host
-        t, (beta1, _), psi = host["step"] + 1, group["betas"], group["momentum_decay"]
+        t, (beta1, _), psi = host["step"] + 1, group["betas"], self._psi(group)
         if not group["differentiable"]:
             beta1, psi = number("betas", beta1), number("momentum_decay", psi)
         return {"step": t, "mu_product": host["mu_product"] * formulas.momentum(beta1, psi, t)}
+
+    def _psi(self, group: dict[str, Any]) -> Any:
+        return 1.0 if self.dialect == "keras" else group["momentum_decay"]

@@ -4,11 +4,15 @@ from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
 from ..checks import check_least, check_lr, given
+from ..dialect import check_dialect
 from ..formulas import rmsprop as formulas
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
 from ..scalars import number
 from ..slots import Host
+
+# Dialects with epsilon inside the root and the learning rate inside the momentum buffer.
+_INSIDE = ("keras", "tensorflow", "optax")
 
 
 class _Options(NamedTuple):
@@ -60,6 +64,8 @@ class RMSprop(Optimizer):
         fused: True is one kernel for the whole group, whatever ``foreach`` says, False is none. torch has no such
             option here: it becomes one of the groups' only if it is given (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+        dialect: whose formula is computed: ``"torch"``, ``"keras"``, ``"tensorflow"`` or ``"optax"``; None is torch's
+            (default: None).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -68,7 +74,16 @@ class RMSprop(Optimizer):
 
     There is no paper, only a slide. As in torch, :math:`\epsilon` is outside the root and the learning rate outside the
     momentum buffer; TensorFlow, Keras and optax have both inside. The ``centered`` variant is Graves's, whose
-    :math:`\epsilon` is inside too.
+    :math:`\epsilon` is inside too. Their dialects compute, and without momentum with :math:`\mu` = 0,
+
+    .. math::
+        b_t &= \mu b_{t-1} + \gamma \frac{g_t}{\sqrt{v_t + \epsilon}} \\
+        \theta_t &= \theta_{t-1} - b_t
+
+    where :math:`\sigma_t^2` takes the place of :math:`v_t` as before. Weight decay is decoupled in Keras's, which takes
+    :math:`\gamma \lambda \theta_{t-1}` from the parameter; in ``"tensorflow"``, tf.compat.v1's, the mean square starts
+    at 1. The dialect is the optimizer's, not a group's, and not in its state_dict. Defaults stay this class's: all
+    three have ``alpha=0.9``; :math:`\epsilon` is 1e-7, 1e-10 and 1e-8.
 
     A variance is not negative, but the difference of a rounded :math:`v` and :math:`a^2` can be: torch then takes the
     root and gets NaN, under constant gradients for instance. The kernel computes the second form of
@@ -106,7 +121,10 @@ class RMSprop(Optimizer):
         *,
         fused: bool | None = None,
         arithmetic: str | None = None,
+        dialect: str | None = None,
     ) -> None:
+        check_dialect(dialect, "keras", "tensorflow", "optax")
+        self.dialect = dialect
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -131,13 +149,21 @@ class RMSprop(Optimizer):
 
     def _variant(self, group: dict[str, Any]) -> Variant:
         square_avg, momentum_buffer, grad_avg = self.state_arrays
+        rules, inside = kernels.rmsprop, self.dialect in _INSIDE
         if group["centered"] and group["momentum"] > 0:
-            return Variant(kernels.rmsprop.centered_momentum_cpu, formulas.centered_momentum, self.state_arrays)
+            kernel = rules.centered_momentum_inside_cpu if inside else rules.centered_momentum_cpu
+            return Variant(kernel, formulas.centered_momentum, self.state_arrays)
         if group["centered"]:
-            return Variant(kernels.rmsprop.centered_cpu, formulas.centered, (square_avg, grad_avg))
+            kernel = rules.centered_inside_cpu if inside else rules.centered_cpu
+            return Variant(kernel, formulas.centered, (square_avg, grad_avg))
         if group["momentum"] > 0:
-            return Variant(kernels.rmsprop.momentum_cpu, formulas.momentum, (square_avg, momentum_buffer))
-        return Variant(kernels.rmsprop.rmsprop_cpu, formulas.rmsprop, (square_avg,))
+            kernel = rules.momentum_inside_cpu if inside else rules.momentum_cpu
+            return Variant(kernel, formulas.momentum, (square_avg, momentum_buffer))
+        kernel = rules.rmsprop_inside_cpu if inside else rules.rmsprop_cpu
+        return Variant(kernel, formulas.rmsprop, (square_avg,))
+
+    def _initial_values(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"square_avg": 1.0} if self.dialect == "tensorflow" else {}
 
     def _options(self, group: dict[str, Any]) -> _Options:
         names = ("lr", "momentum", "alpha", "eps", "weight_decay")
@@ -145,8 +171,19 @@ class RMSprop(Optimizer):
 
     def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
         lr, momentum, alpha, eps, weight_decay, sign = options
+        coupled, decay = (0.0, weight_decay) if self.dialect == "keras" else (weight_decay, 0.0)
         return kernels.rmsprop.Scalars(
-            sign, weight_decay, lr, alpha, 1.0 - alpha, alpha * (1.0 - alpha), eps, momentum, zero=0.0, one=1.0
+            sign,
+            coupled,
+            lr,
+            alpha,
+            1.0 - alpha,
+            alpha * (1.0 - alpha),
+            eps,
+            momentum,
+            zero=0.0,
+            one=1.0,
+            decay=lr * decay if momentum > 0 else decay,
         )
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
@@ -156,5 +193,7 @@ class RMSprop(Optimizer):
             "epsilon": group["eps"],
             "lambda_": group["weight_decay"],
             "maximize": group["maximize"],
+            "decoupled": self.dialect == "keras",
+            "inside": self.dialect in _INSIDE,
         }
         return symbols | {"mu": group["momentum"]} if group["momentum"] > 0 else symbols

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
 from ..checks import check_least, check_lr
+from ..dialect import check_dialect
 from ..formulas import sgd as formulas
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
@@ -45,13 +46,23 @@ class SGD(Optimizer):
         fused: one kernel for the whole group. None is True, unless ``foreach`` is given; with ``fused=False`` and
             ``foreach=False`` the formula is evaluated parameter by parameter (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+        dialect: ``"keras"`` computes Keras's formula, ``"torch"`` and None torch's (default: None).
 
     Raises:
         ValueError: an argument is out of its range, or ``nesterov`` without momentum or with dampening.
         RuntimeError: ``fused`` together with ``foreach`` or ``differentiable``.
 
     The learning rate is outside the buffer, as in torch and optax: a new one takes effect at once. Keras, TensorFlow
-    and Sutskever et al. have it inside, which is the same only while it does not change.
+    and Sutskever et al. have it inside, which is the same only while it does not change. ``dialect="keras"`` does so,
+    and takes the weight decay from the parameter, not through the gradient:
+
+    .. math::
+        b_t &= \mu b_{t-1} + (1 - \tau) \gamma g_t \quad\text{and, at a parameter's first, } b_t = \gamma g_t \\
+        \theta_t &= \theta_{t-1} - \gamma \lambda \theta_{t-1} - b_t \quad\text{or, with Nesterov's, }
+        \theta_{t-1} - \gamma \lambda \theta_{t-1} - (\gamma g_t + \mu b_t)
+
+    Keras's velocity is :math:`-b`; it has no dampening. The dialect is the optimizer's, not a group's, and not in its
+    state_dict. Defaults stay this class's: Keras has ``lr=1e-2``.
 
     A sparse gradient reads and writes its rows alone, with momentum those of earlier ones too; with weight decay it is
     a ``RuntimeError``.
@@ -85,7 +96,10 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         arithmetic: str | None = None,
+        dialect: str | None = None,
     ) -> None:
+        check_dialect(dialect, "keras")
+        self.dialect = dialect
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -112,7 +126,10 @@ class SGD(Optimizer):
     def _variant(self, group: dict[str, Any]) -> Variant:
         if group["momentum"] == 0:
             return Variant(kernels.sgd.sgd_cpu, formulas.sgd, counts=False, sparse="rows")
-        kernel = kernels.sgd.nesterov_cpu if group["nesterov"] else kernels.sgd.momentum_cpu
+        if self.dialect == "keras":
+            kernel = kernels.sgd.nesterov_inside_cpu if group["nesterov"] else kernels.sgd.momentum_inside_cpu
+        else:
+            kernel = kernels.sgd.nesterov_cpu if group["nesterov"] else kernels.sgd.momentum_cpu
         return Variant(kernel, formulas.momentum, self.state_arrays, sparse="history")
 
     def _options(self, group: dict[str, Any]) -> _Options:
@@ -121,7 +138,11 @@ class SGD(Optimizer):
 
     def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
         lr, momentum, dampening, weight_decay, sign = options
-        return kernels.sgd.Scalars(sign, weight_decay, lr, momentum, 1.0 if host is None else 1.0 - dampening)
+        share = 1.0 if host is None else 1.0 - dampening
+        # Without momentum both ways to decay are one.
+        if self.dialect == "keras" and momentum != 0:
+            weight_decay = lr * weight_decay
+        return kernels.sgd.Scalars(sign, weight_decay, lr, momentum, share)
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         symbols = {"gamma": group["lr"], "lambda_": group["weight_decay"], "maximize": group["maximize"]}
@@ -132,4 +153,6 @@ class SGD(Optimizer):
             "mu": group["momentum"],
             "tau": group["dampening"],
             "nesterov": group["nesterov"],
+            "decoupled": self.dialect == "keras",
+            "inside": self.dialect == "keras",
         }
