@@ -1,12 +1,14 @@
 """The proof of the vectors: wrong optimizers by the thousand, each of which some vector must reject."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+import refoptim
 from refoptim.conformance import cases
 from refoptim.conformance.automatic import automatic_mutants
 from refoptim.conformance.deadline import deadline
@@ -21,6 +23,7 @@ from refoptim.conformance.survivors import SURVIVORS
 from refoptim.conformance.vectors import store
 from refoptim.conformance.vectors.survivors import VERDICTS
 from refoptim.conformance.vectors.vector import Rows, Trajectory, Vector
+from refoptim.kernels.jit import CpuKernel
 
 Array = NDArray[Any]
 
@@ -106,10 +109,29 @@ def kind_of(mutant: Mutant) -> str:
 
 
 def all_mutants(stem: str, *, automatic: bool = True) -> Iterator[Mutant]:
-    """Yield the mutants of an algorithm: those written by hand, and those made automatically."""
-    yield from (mutant for mutant in mutants() if mutant.stem == stem)
-    if automatic:
-        yield from automatic_mutants(stem)
+    """Yield the mutants of an algorithm: those written by hand, and those made automatically.
+
+    The rules of dialects have none here: the vectors are torch's, and the exams judge those.
+    """
+    foreign = other_rules(stem)
+    made = automatic_mutants(stem) if automatic else ()
+    for mutant in chain((mutant for mutant in mutants() if mutant.stem == stem), made):
+        if mutant.name.partition(":")[0] not in foreign:
+            yield mutant
+
+
+def other_rules(stem: str) -> set[str]:
+    """Return the rules of an algorithm that run in dialects only."""
+
+    def found(*, dialects: bool) -> set[str]:
+        chosen = [case for case in cases.stems()[stem].CASES if dialects or case.options.get("dialect") is None]
+        optimizers = (
+            getattr(refoptim, case.optimizer)([refoptim.Parameter([[1.0]])], **case.options) for case in chosen
+        )
+        kernels = {optimizer._variant(optimizer.param_groups[0]).kernel for optimizer in optimizers}
+        return {kernel.name.removesuffix("_cpu") for kernel in kernels if isinstance(kernel, CpuKernel)}
+
+    return found(dialects=True) - found(dialects=False)
 
 
 def score(chosen: list[str], *, automatic: bool = True, quiet: bool = True) -> Score:
