@@ -8,11 +8,11 @@ import pytest
 pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
 
 from refoptim import cli
-from refoptim.conformance import mutants, subjects
+from refoptim.conformance import automatic, mutants, subjects, survivors
 from refoptim.conformance.runner.answer import answer
 from refoptim.conformance.runner.judge import judged
 from refoptim.conformance.runner.outcome import Grade, Status
-from refoptim.conformance.vectors import mutation, store
+from refoptim.conformance.vectors import foreign, mutation, store
 
 ALL = store.load()
 
@@ -35,6 +35,15 @@ def test_wrong_optimizers_are_rejected(stem):
     assert len(score.rejected["formula"]) > 50
     assert score.rejected["plumbing"]
     assert score.rejected["precision"]
+
+
+@pytest.mark.parametrize("stem", ["adagrad", "adam", "adamax", "rmsprop", "sgd"])
+def test_what_only_dialects_compute_has_mutants_that_exams_reject(stem):
+    made = [m for m in mutants.mutants() if m.stem == stem] + list(automatic.automatic_mutants(stem))
+    names = {mutation.name_of(mutant) for mutant in made}
+    listed = {name for name in foreign.FOREIGN if name.startswith(f"{stem}: ")}
+    assert listed <= names
+    assert not listed & {name for found in survivors.SURVIVORS.values() for name in found}
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from refoptim.conformance.scenario import Scenario, Start
 from refoptim.conformance.subjects import Run, Subject
 from refoptim.conformance.survivors import SURVIVORS
 from refoptim.conformance.vectors import store
+from refoptim.conformance.vectors.foreign import FOREIGN
 from refoptim.conformance.vectors.survivors import VERDICTS
 from refoptim.conformance.vectors.vector import Rows, Trajectory, Vector
 from refoptim.kernels.jit import CpuKernel
@@ -111,12 +112,12 @@ def kind_of(mutant: Mutant) -> str:
 def all_mutants(stem: str, *, automatic: bool = True) -> Iterator[Mutant]:
     """Yield the mutants of an algorithm: those written by hand, and those made automatically.
 
-    The rules of dialects have none here: the vectors are torch's, and the exams judge those.
+    What only dialects compute has none here: the vectors are torch's, and the exams judge it.
     """
     foreign = other_rules(stem)
     made = automatic_mutants(stem) if automatic else ()
     for mutant in chain((mutant for mutant in mutants() if mutant.stem == stem), made):
-        if mutant.name.partition(":")[0] not in foreign:
+        if mutant.name.partition(":")[0] not in foreign and name_of(mutant) not in FOREIGN:
             yield mutant
 
 
@@ -143,7 +144,7 @@ def score(chosen: list[str], *, automatic: bool = True, quiet: bool = True) -> S
     every = [mutant for stem in chosen for mutant in all_mutants(stem, automatic=automatic)]
     order = {stem: in_order(vectors, stem) for stem in chosen}
     for mutant in tqdm(every, "mutants", unit="mutant", disable=quiet, leave=False):
-        kind, name = kind_of(mutant), _name(mutant)
+        kind, name = kind_of(mutant), name_of(mutant)
         if reason := rejects(mutant, order[mutant.stem]):
             rejected[kind][name] = reason
         else:
@@ -155,7 +156,8 @@ def score(chosen: list[str], *, automatic: bool = True, quiet: bool = True) -> S
     return Score(rejected, survivors, stale if automatic else [], whole)
 
 
-def _name(mutant: Mutant) -> str:
+def name_of(mutant: Mutant) -> str:
+    """Return what a mutant is called where all are listed."""
     return f"{mutant.stem}: {mutant.name}" if mutant.optimizer is None else f"{mutant.stem}: {mutant}"
 
 

@@ -1,14 +1,11 @@
 """Verdicts on mutants that pass every vector, beside those on mutants that pass the exams as well."""
 
-from refoptim.conformance.vectors.foreign import FOREIGN
-
 _COPIES = "asgd: asgd: h.one_minus_mu != 0"
 _WEIGHT = "asgd: ASGD._scalars: 1.0 - mu"
 
 _VARIANCE = "fma(h.alpha, fma(-a, a, v), h.spread * distance * distance)"
 
 VERDICTS: dict[str, tuple[str, ...]] = {
-    "Only dialects compute this, which the vectors do not speak; the exams reject it.": FOREIGN,
     "A variance is only below 0 where it was rounded there, which no vector asks for.": (
         *(
             f"rmsprop: {rule}: maximum({_VARIANCE}, h.zero) -> {_VARIANCE}"
