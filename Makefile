@@ -2,6 +2,8 @@ PYTHON ?= python3
 EXTRAS ?=
 BIN := .venv/bin
 comma := ,
+# A file stays with one worker: its fixtures compile or run things that its tests share.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
 # One stamp for each choice of extras, so that asking for torch later installs it.
 STAMP := .venv/.installed$(subst $(comma),-,$(EXTRAS))
 
@@ -11,10 +13,10 @@ conformance: $(STAMP)  ## measure every optimizer against its formula and print 
 	$(BIN)/refoptim conformance
 
 test: $(STAMP)-test lint  ## the tests; slow ones are left to test-all
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow"
 
 test-all: $(STAMP)-test lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(WORKERS)
 
 lint: $(STAMP)-test
 	$(BIN)/ruff check .
