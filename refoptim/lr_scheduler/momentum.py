@@ -32,7 +32,7 @@ class WithMomentum(Schedule):
         """
         if not self.cycle_momentum:
             raise ValueError(f"this {type(self).__name__} has no momentum to show: cycle_momentum is False")
-        return curves(steps, lambda epochs: [self._both(epoch)[1] for epoch in epochs])
+        return curves(steps, lambda epochs: [[*self._both(epoch)[1]] for epoch in epochs])
 
     def _both(self, epoch: int) -> Both:
         """Return the groups' learning rates at an epoch, and their momentum, if that is cycled."""
