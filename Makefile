@@ -7,7 +7,7 @@ WORKERS := -n auto --maxprocesses 4 --dist loadfile
 # One stamp for each choice of extras, so that asking for torch later installs it.
 STAMP := .venv/.installed$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: conformance test test-all lint bench gallery clean clean-cache
+.PHONY: conformance test test-all test-gpu lint bench gallery clean clean-cache
 
 conformance: $(STAMP)  ## measure every optimizer against its formula and print the table
 	$(BIN)/refoptim conformance
@@ -17,6 +17,10 @@ test: $(STAMP)-test lint  ## the tests; slow ones are left to test-all
 
 test-all: $(STAMP)-test lint
 	$(BIN)/python -m pytest -q $(WORKERS)
+
+test-gpu: $(STAMP)-test  ## the tests that need a GPU, and the figures; both reports go to benchmarks/results
+	$(BIN)/python -m pytest -q -rs tests/gpu --gpu-report benchmarks/results/gpu_tests.json
+	$(BIN)/python benchmarks/gpu_step.py --json benchmarks/results/gpu_step.json
 
 lint: $(STAMP)-test
 	$(BIN)/ruff check .

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -35,7 +36,7 @@ def adadelta(theta, g, v, u, h):
     return fma(-h.lr, delta, theta), v, u
 
 
-_adadelta_cpu, _adadelta_gpu = cpu_rule(adadelta), gpu_rule(adadelta)
+_adadelta_cpu, adadelta_gpu = cpu_rule(adadelta), gpu_elementwise(adadelta)
 
 
 @cpu_kernel
@@ -43,9 +44,3 @@ def adadelta_cpu(theta, g, v, u, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], v[i], u[i] = _adadelta_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(u[i], h), h)
-
-
-@gpu_kernel
-def adadelta_gpu(theta, g, v, u, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], v[i], u[i] = _adadelta_gpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(u[i], h), h)

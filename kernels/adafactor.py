@@ -1,15 +1,20 @@
 """Adafactor: the rules of a vector's step, and the steps of a vector and of a matrix, which need norms on the way."""
 
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
 
-from refoptim.kernels import factored
+from refoptim.kernels import factored, factored_gpu
 from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import GpuKernel, cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.memory import launch, on_gpu, temporaries
+from refoptim.kernels.pairs import rounded
 from refoptim.kernels.reductions import sum_of_magnitudes, sum_of_squares
+from refoptim.kernels.reductions_gpu import magnitudes, squares, total
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -40,8 +45,15 @@ def adafactor_update(theta, u, h):
     return fma(-h.step_size, u, theta)
 
 
-_adafactor_direction_cpu, _adafactor_direction_gpu = cpu_rule(adafactor_direction), gpu_rule(adafactor_direction)
-_adafactor_update_cpu, _adafactor_update_gpu = cpu_rule(adafactor_update), gpu_rule(adafactor_update)
+def squared_step_size(parameter, update, size, rho, eps_of_size, d):
+    """Return the square of what multiplies an update, so that it fits the parameter, given sums of their squares."""
+    mean = maximum(parameter / size, eps_of_size * eps_of_size)
+    return rho * rho * (mean / maximum(update / (size * (d * d)), 1.0))
+
+
+_adafactor_direction_cpu, adafactor_direction_gpu = cpu_rule(adafactor_direction), gpu_elementwise(adafactor_direction)
+_adafactor_update_cpu, adafactor_update_gpu = cpu_rule(adafactor_update), gpu_elementwise(adafactor_update)
+_rounded_gpu, _squared_step_size_gpu, _update_gpu = map(gpu_rule, (rounded, squared_step_size, adafactor_update))
 
 
 @cpu_kernel
@@ -58,28 +70,21 @@ def adafactor_update_cpu(theta, u, scalars):
         theta[i] = _adafactor_update_cpu(widen(theta[i], h), widen(u[i], h), h)
 
 
-@gpu_kernel
-def adafactor_direction_gpu(u, g, v, h):
-    for i in range(cuda.grid(1), u.size, cuda.gridsize(1)):
-        u[i], v[i] = _adafactor_direction_gpu(widen(u[i], h), widen(g[i], h), widen(v[i], h), h)
-
-
-@gpu_kernel
-def adafactor_update_gpu(theta, u, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i] = _adafactor_update_gpu(widen(theta[i], h), widen(u[i], h), h)
-
-
 def adafactor(theta: Any, g: Any, row_var: Any, col_var: Any, variance: Any, scalars: Any) -> None:
     """Step one parameter of any shape. What its shape has no state for is empty."""
     h = Scalars(*scalars.tolist())
     if h.eps < 0:
         h = h._replace(eps=float(np.finfo(theta.dtype).eps))
     if theta.ndim < 2:
-        _step_vector(theta.reshape(-1), g.reshape(-1), variance.reshape(-1), h, scalars.dtype)
+        step = _step_vector_on_gpu if on_gpu(theta) else _step_vector
+        step(theta.reshape(-1), g.reshape(-1), variance.reshape(-1), h, scalars.dtype)
     else:
-        shape = (-1, *theta.shape[-2:])
-        _step_matrix(theta.reshape(shape), g.reshape(shape), row_var, col_var, h, scalars.dtype)
+        height, width = theta.shape[-2:]
+        matrices = theta.size // (height * width)
+        shape, by_row, by_column = (matrices, height, width), (matrices, height), (matrices, width)
+        step = _step_matrix_on_gpu if on_gpu(theta) else _step_matrix
+        state = row_var.reshape(by_row), col_var.reshape(by_column)
+        step(theta.reshape(shape), g.reshape(shape), *state, h, scalars.dtype)
 
 
 def _step_vector(theta: Any, g: Any, variance: Any, h: Scalars, kind: Any) -> None:
@@ -90,15 +95,12 @@ def _step_vector(theta: Any, g: Any, variance: Any, h: Scalars, kind: Any) -> No
 
 
 def _step_matrix(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scalars, kind: Any) -> None:
-    matrices, height, width = g.shape
-    rows, columns, squares = np.empty((matrices, height)), np.empty((matrices, width)), np.empty((matrices, height))
+    rows, columns, sums = np.empty(row_var.shape), np.empty(col_var.shape), np.empty(row_var.shape)
     factored.sum_up(g, rows, columns)
-    factored.factors_cpu(
-        rows, columns, row_var.reshape(rows.shape), col_var.reshape(columns.shape), h.kept, h.fresh, h.eps
-    )
-    most = 1 / h.eps if h.eps else math.inf
-    factored.sum_scaled(g, rows, columns, most, squares)
-    squared = _squared_step_size(theta, sum_of_magnitudes(squares.reshape(-1)), h)
+    factored.factors_cpu(rows, columns, row_var, col_var, h.kept, h.fresh, h.eps)
+    most = _most(h)
+    factored.sum_scaled(g, rows, columns, most, sums)
+    squared = _squared_step_size(theta, sum_of_magnitudes(sums.reshape(-1)), h)
     if squared == 0:
         # Factors may be infinite, and 0 times infinity is not 0.
         rows[...] = columns[...] = most = 0.0
@@ -107,7 +109,57 @@ def _step_matrix(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scalars, kin
     factored.step_cpu(theta, g, rows, columns, np.array(scalars, kind))
 
 
-def _squared_step_size(theta: Any, squares: float, h: Scalars) -> float:
-    """Return the square of what to multiply an update by whose squares have this sum, so that it fits the parameter."""
-    size = maximum(sum_of_squares(theta.reshape(-1)) / theta.size, h.eps_of_size * h.eps_of_size)
-    return h.rho * h.rho * (size / maximum(squares / (theta.size * (h.d * h.d)), 1.0))
+def _squared_step_size(theta: Any, update: float, h: Scalars) -> float:
+    return squared_step_size(sum_of_squares(theta.reshape(-1)), update, theta.size, h.rho, h.eps_of_size, h.d)
+
+
+def _most(h: Scalars) -> float:
+    return 1 / h.eps if h.eps else math.inf
+
+
+def _step_vector_on_gpu(theta: Any, g: Any, variance: Any, h: Scalars, kind: Any) -> None:
+    with temporaries(theta) as empty:
+        u = empty(theta.size, kind)
+        adafactor_direction_cpu(u, g, variance, np.array(h, kind))
+        squared = _squared_on_gpu(theta, total(squares, [u], empty), h, empty)
+        _update_by_squared().launch(theta, u, squared, Scalars(*np.array(h, kind)))
+
+
+def _step_matrix_on_gpu(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scalars, kind: Any) -> None:
+    most = _most(h)
+    with temporaries(theta) as empty:
+        rows, columns = factored_gpu.factors(g, row_var, col_var, h.kept, h.fresh, h.eps, empty)
+        sums = factored_gpu.scaled_squares(g, rows, columns, most, empty)
+        squared = _squared_on_gpu(theta, total(magnitudes, [sums.reshape(-1)], empty), h, empty)
+        scalars = factored.StepScalars(*np.array((h.sign, most, h.decay), kind))
+        factored_gpu.step_all(theta, g, rows, columns, squared, most, scalars)
+
+
+def _squared_on_gpu(theta: Any, update: Any, h: Scalars, empty: Any) -> Any:
+    """Return the square of the step size, given the sum of the update's squares, as an array on the GPU."""
+    squared, parameter = empty(1), total(squares, [theta.reshape(-1)], empty)
+    launch(_squared_kernel(), 1, 1, squared, parameter, update, float(theta.size), h.rho, h.eps_of_size, h.d)
+    return squared
+
+
+# These are no kernels of a rule: their numbers come from the GPU's memory.
+@cache
+def _squared_kernel() -> GpuKernel:
+    @gpu_kernel
+    def squared_gpu(squared, parameter, update, size, rho, eps_of_size, d):
+        sums = _rounded_gpu(parameter[0, 0], parameter[1, 0]), _rounded_gpu(update[0, 0], update[1, 0])
+        squared[0] = _squared_step_size_gpu(sums[0], sums[1], size, rho, eps_of_size, d)
+
+    return squared_gpu
+
+
+@cache
+def _update_by_squared() -> GpuKernel:
+    @gpu_kernel
+    def update_gpu(theta, u, squared, h):
+        size = widen(h.sign * sqrt(squared[0]), h)
+        own = Scalars(h.sign, h.kept, h.fresh, h.rho, h.eps, h.eps_of_size, h.d, h.decay, size)
+        for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
+            theta[i] = _update_gpu(widen(theta[i], h), widen(u[i], h), own)
+
+    return update_gpu

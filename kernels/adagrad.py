@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -39,8 +40,8 @@ def adagrad_inside(theta, g, s, h):
     return fma(-h.step_size, delta, theta), s
 
 
-_adagrad_cpu, _adagrad_gpu = cpu_rule(adagrad), gpu_rule(adagrad)
-_adagrad_inside_cpu, _adagrad_inside_gpu = cpu_rule(adagrad_inside), gpu_rule(adagrad_inside)
+_adagrad_cpu, adagrad_gpu = cpu_rule(adagrad), gpu_elementwise(adagrad)
+_adagrad_inside_cpu, adagrad_inside_gpu = cpu_rule(adagrad_inside), gpu_elementwise(adagrad_inside)
 
 
 @cpu_kernel
@@ -50,20 +51,8 @@ def adagrad_cpu(theta, g, s, scalars):
         theta[i], s[i] = _adagrad_cpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)
 
 
-@gpu_kernel
-def adagrad_gpu(theta, g, s, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], s[i] = _adagrad_gpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)
-
-
 @cpu_kernel
 def adagrad_inside_cpu(theta, g, s, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], s[i] = _adagrad_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)
-
-
-@gpu_kernel
-def adagrad_inside_gpu(theta, g, s, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], s[i] = _adagrad_inside_gpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)

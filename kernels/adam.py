@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -67,9 +68,9 @@ def amsgrad_corrected(theta, g, m, v, v_max, h):
     return fma(-h.step_size, delta, theta), m, v, v_max
 
 
-_adam_cpu, _adam_gpu = cpu_rule(adam), gpu_rule(adam)
-_amsgrad_cpu, _amsgrad_gpu = cpu_rule(amsgrad), gpu_rule(amsgrad)
-_amsgrad_corrected_cpu, _amsgrad_corrected_gpu = cpu_rule(amsgrad_corrected), gpu_rule(amsgrad_corrected)
+_adam_cpu, adam_gpu = cpu_rule(adam), gpu_elementwise(adam)
+_amsgrad_cpu, amsgrad_gpu = cpu_rule(amsgrad), gpu_elementwise(amsgrad)
+_amsgrad_corrected_cpu, amsgrad_corrected_gpu = cpu_rule(amsgrad_corrected), gpu_elementwise(amsgrad_corrected)
 
 
 @cpu_kernel
@@ -77,12 +78,6 @@ def adam_cpu(theta, g, m, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], m[i], v[i] = _adam_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)
-
-
-@gpu_kernel
-def adam_gpu(theta, g, m, v, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], m[i], v[i] = _adam_gpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)
 
 
 @cpu_kernel
@@ -94,26 +89,10 @@ def amsgrad_cpu(theta, g, m, v, v_max, scalars):
         )
 
 
-@gpu_kernel
-def amsgrad_gpu(theta, g, m, v, v_max, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], m[i], v[i], v_max[i] = _amsgrad_gpu(
-            widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
-        )
-
-
 @cpu_kernel
 def amsgrad_corrected_cpu(theta, g, m, v, v_max, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], m[i], v[i], v_max[i] = _amsgrad_corrected_cpu(
-            widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
-        )
-
-
-@gpu_kernel
-def amsgrad_corrected_gpu(theta, g, m, v, v_max, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], m[i], v[i], v_max[i] = _amsgrad_corrected_gpu(
             widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
         )

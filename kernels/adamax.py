@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import absolute, fma, maximum, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -42,8 +43,8 @@ def adamax_outside(theta, g, m, u, h):
     return fma(-h.step_size, delta, theta), m, u
 
 
-_adamax_cpu, _adamax_gpu = cpu_rule(adamax), gpu_rule(adamax)
-_adamax_outside_cpu, _adamax_outside_gpu = cpu_rule(adamax_outside), gpu_rule(adamax_outside)
+_adamax_cpu, adamax_gpu = cpu_rule(adamax), gpu_elementwise(adamax)
+_adamax_outside_cpu, adamax_outside_gpu = cpu_rule(adamax_outside), gpu_elementwise(adamax_outside)
 
 
 @cpu_kernel
@@ -53,24 +54,10 @@ def adamax_cpu(theta, g, m, u, scalars):
         theta[i], m[i], u[i] = _adamax_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h)
 
 
-@gpu_kernel
-def adamax_gpu(theta, g, m, u, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], m[i], u[i] = _adamax_gpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h)
-
-
 @cpu_kernel
 def adamax_outside_cpu(theta, g, m, u, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], m[i], u[i] = _adamax_outside_cpu(
-            widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h
-        )
-
-
-@gpu_kernel
-def adamax_outside_gpu(theta, g, m, u, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], m[i], u[i] = _adamax_outside_gpu(
             widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h
         )

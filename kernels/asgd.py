@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import by_sign, fma, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -30,7 +31,7 @@ def asgd(theta, g, ax, h):
     return theta, mean
 
 
-_asgd_cpu, _asgd_gpu = cpu_rule(asgd), gpu_rule(asgd)
+_asgd_cpu, asgd_gpu = cpu_rule(asgd), gpu_elementwise(asgd)
 
 
 @cpu_kernel
@@ -42,9 +43,3 @@ def asgd_cpu(theta, g, ax, scalars):
         # The mean, as mu is above 0. The compiler does not know that and reads ax, also where the mean is theta: a CPU
         # takes half as long again to write an array that it has not read.
         ax[i] = by_sign(fma(-mean, mean, -h.mu), mean, mean, before)
-
-
-@gpu_kernel
-def asgd_gpu(theta, g, ax, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], ax[i] = _asgd_gpu(widen(theta[i], h), widen(g[i], h), widen(ax[i], h), h)

@@ -6,6 +6,7 @@ import numpy as np
 from numba import prange, uint32
 
 from refoptim.kernels.jit import cpu_loop, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.memory import on_gpu
 
 
 def nearest(bits):
@@ -33,5 +34,9 @@ def round_gpu(bits):
 
 def round_to_bfloat16(x: Any) -> Any:
     """Round a C-contiguous float32 array to bfloat16, in place, and return it."""
-    round_cpu(x.reshape(-1).view(np.uint32))
+    bits = x.reshape(-1).view(np.uint32)
+    if on_gpu(x):
+        round_gpu.launch(bits)
+    else:
+        round_cpu(bits)
     return x

@@ -7,8 +7,10 @@ import numpy as np
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.memory import copied, empty
 from refoptim.kernels.reductions import dot, sum_of_squares
+from refoptim.kernels.strips import gpu_elementwise
 from refoptim.kernels.vectors import add
 
 
@@ -23,7 +25,7 @@ def cg_direction(d, g, h):
     return fma(h.beta, d, -g)
 
 
-_cg_direction_cpu, _cg_direction_gpu = cpu_rule(cg_direction), gpu_rule(cg_direction)
+_cg_direction_cpu, cg_direction_gpu = cpu_rule(cg_direction), gpu_elementwise(cg_direction)
 
 
 @cpu_kernel
@@ -33,15 +35,9 @@ def cg_direction_cpu(d, g, scalars):
         d[i] = _cg_direction_cpu(widen(d[i], h), widen(g[i], h), h)
 
 
-@gpu_kernel
-def cg_direction_gpu(d, g, h):
-    for i in range(cuda.grid(1), d.size, cuda.gridsize(1)):
-        d[i] = _cg_direction_gpu(widen(d[i], h), widen(g[i], h), h)
-
-
 def direction(g: Any, d: Any, beta: float) -> Any:
     """Return the next direction, as a new vector."""
-    new = d.copy()
+    new = copied(d)
     with np.errstate(over="ignore"):
         cg_direction_cpu(new, g, np.array((beta,), g.dtype))
     return new
@@ -63,7 +59,7 @@ def hager_zhang(g: Any, before: Any, d: Any, eta: float) -> float:
 
 
 def _change(g: Any, before: Any) -> Any:
-    y = np.empty_like(g)
+    y = empty(g.size, g.dtype, g)
     add(y, g, before, -1.0)
     return y
 

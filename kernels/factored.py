@@ -5,7 +5,8 @@ Factors are given as their squares: one root of everything that goes into them h
 Arrays of more than two dimensions are many matrices, one behind the other: ``x`` has the shape (matrices, rows,
 columns), what belongs to rows (matrices, rows) and what belongs to columns (matrices, columns). Sums and factors are
 float64. A sum has a fixed order, whoever adds: in a row, lane ``j`` adds the columns ``j``, ``j + LANES`` and so on,
-then the upper half of the lanes is added to the lower until one is left; a column is added in bands of ``BAND`` rows.
+then the upper half of the lanes is added to the lower until one is left; columns, and the moments of all rows, are
+added in bands of ``BAND`` rows.
 """
 
 import math
@@ -15,8 +16,8 @@ import numpy as np
 from numba import float64, prange
 
 from refoptim.kernels.arithmetic import fma, maximum, minimum, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cuda, gpu_kernel, gpu_rule
-from refoptim.kernels.reductions import add, product, rounded
+from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule
+from refoptim.kernels.pairs import add, product, rounded
 
 LANES = 64
 BAND = 64
@@ -49,9 +50,7 @@ def step(theta, g, row, column, h):
 
 
 _add_cpu, _product_cpu, _rounded_cpu = cpu_rule(add), cpu_rule(product), cpu_rule(rounded)
-_add_gpu, _product_gpu, _rounded_gpu = gpu_rule(add), gpu_rule(product), gpu_rule(rounded)
 _moment_cpu, _scaled_cpu, _step_cpu = cpu_rule(moment), cpu_rule(scaled), cpu_rule(step)
-_moment_gpu, _scaled_gpu, _step_gpu = gpu_rule(moment), gpu_rule(scaled), gpu_rule(step)
 
 
 @cpu_part
@@ -102,10 +101,13 @@ def factors_cpu(rows, columns, row_var, col_var, kept, fresh, eps):
     height, width = rows.shape[1], columns.shape[1]
     for matrix in prange(rows.shape[0]):
         high, low = 0.0, 0.0
-        for i in range(height):
-            rows[matrix, i] = _moment_cpu(row_var[matrix, i], rows[matrix, i], width, kept, fresh)
-            row_var[matrix, i] = rows[matrix, i]
-            high, low = _add_cpu(high, low, rows[matrix, i], 0.0)
+        for top in range(0, height, BAND):
+            band_high, band_low = 0.0, 0.0
+            for i in range(top, min(top + BAND, height)):
+                rows[matrix, i] = _moment_cpu(row_var[matrix, i], rows[matrix, i], width, kept, fresh)
+                row_var[matrix, i] = rows[matrix, i]
+                band_high, band_low = _add_cpu(band_high, band_low, rows[matrix, i], 0.0)
+            high, low = _add_cpu(high, low, band_high, band_low)
         for j in range(width):
             columns[matrix, j] = _moment_cpu(col_var[matrix, j], columns[matrix, j], height, kept, fresh)
             col_var[matrix, j] = columns[matrix, j]
@@ -142,79 +144,3 @@ def _squares(x: Any, rows: Any, columns: Any, most: float, row_sums: Any, column
     tasks = x.shape[0] * -(-x.shape[1] // BAND)
     high, low = np.zeros((2, tasks, column_sums.shape[1]))
     squares_cpu(x, rows, columns, most, row_sums, column_sums, high, low, np.empty((tasks, 2, LANES)))
-
-
-@gpu_kernel
-def squares_gpu(x, rows, columns, most, squares):
-    """Sum the squares of a row times its factors: a block for each row. With factors of 1 it is the sum of the row."""
-    i, matrix, lane, width = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x, LANES // 2
-    high, low = 0.0, 0.0
-    for j in range(lane, x.shape[2], LANES):
-        u = _scaled_gpu(x[matrix, i, j], rows[matrix, i], columns[matrix, j], most)
-        a, b = _product_gpu(u, u)
-        high, low = _add_gpu(high, low, a, b)
-    # The simulator takes two arrays made in one line for one.
-    highs = cuda.shared.array(LANES, float64)
-    lows = cuda.shared.array(LANES, float64)
-    highs[lane], lows[lane] = high, low
-    cuda.syncthreads()
-    while width:
-        if lane < width:
-            high, low = _add_gpu(high, low, highs[lane + width], lows[lane + width])
-            highs[lane], lows[lane] = high, low
-        cuda.syncthreads()
-        width //= 2
-    if lane == 0:
-        squares[matrix, i] = _rounded_gpu(high, low)
-
-
-@gpu_kernel
-def column_sums_gpu(x, columns):
-    """Sum the squares of the columns, a thread for each."""
-    place = cuda.grid(1)
-    if place < columns.size:
-        matrix, j = place // x.shape[2], place % x.shape[2]
-        high, low = 0.0, 0.0
-        for top in range(0, x.shape[1], BAND):
-            band_high, band_low = 0.0, 0.0
-            for i in range(top, min(top + BAND, x.shape[1])):
-                a, b = _product_gpu(x[matrix, i, j], x[matrix, i, j])
-                band_high, band_low = _add_gpu(band_high, band_low, a, b)
-            high, low = _add_gpu(high, low, band_high, band_low)
-        columns[matrix, j] = _rounded_gpu(high, low)
-
-
-@gpu_kernel
-def factors_gpu(rows, columns, row_var, col_var, kept, fresh, eps):
-    """Turn the sums of a matrix into its factors: a block for each matrix."""
-    matrix, first, stride = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
-    height, width = rows.shape[1], columns.shape[1]
-    for i in range(first, height, stride):
-        rows[matrix, i] = _moment_gpu(row_var[matrix, i], rows[matrix, i], width, kept, fresh)
-        row_var[matrix, i] = rows[matrix, i]
-    for j in range(first, width, stride):
-        columns[matrix, j] = _moment_gpu(col_var[matrix, j], columns[matrix, j], height, kept, fresh)
-        col_var[matrix, j] = columns[matrix, j]
-        columns[matrix, j] = 1 / columns[matrix, j]
-    cuda.syncthreads()
-    high, low = 0.0, 0.0
-    for i in range(height):
-        high, low = _add_gpu(high, low, rows[matrix, i], 0.0)
-    mean = maximum(_rounded_gpu(high, low) / height, eps)
-    cuda.syncthreads()
-    for i in range(first, height, stride):
-        rows[matrix, i] = mean / rows[matrix, i]
-
-
-@gpu_kernel
-def step_gpu(theta, g, rows, columns, h):
-    height, width = theta.shape[1], theta.shape[2]
-    for place in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        matrix, i, j = place // (height * width), place // width % height, place % width
-        theta[matrix, i, j] = _step_gpu(
-            widen(theta[matrix, i, j], h),
-            widen(g[matrix, i, j], h),
-            widen(rows[matrix, i], h),
-            widen(columns[matrix, j], h),
-            h,
-        )

@@ -1,17 +1,30 @@
 """The one place for compile options and launch configuration."""
 
-from collections.abc import Callable
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property, lru_cache, partial
 from importlib import import_module
 from types import FunctionType
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
+import numpy as np
 from numba import njit
+from numba.core import config
 
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 # Waking the other threads takes as long as one thread needs for about this many elements of Adam.
 SERIAL_BELOW = 65_536
+
+# Threads of a block, and blocks of a grid over which a thread takes more than one turn.
+THREADS, MOST_BLOCKS = 256, 65_536
+
+# Whether numba.cuda is its simulator, whose kernels take arrays for addresses, and whose arrays are NumPy's.
+SIMULATED = bool(vars(config)["ENABLE_CUDASIM"])
+
+_stream: ContextVar[Any] = ContextVar("stream", default=0)
 
 
 def cpu_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,7 +44,7 @@ class CpuLoop:
         self.__doc__ = loop.__doc__
         self.name = loop.__name__
         self.parallel = njit(parallel=True, **_OPTIONS)(loop)
-        self.serial = njit(**_OPTIONS)(_renamed(loop, f"{loop.__name__}_serial"))
+        self.serial = njit(**_OPTIONS)(renamed(loop, f"{loop.__name__}_serial", loop.__module__))
 
     def __call__(self, first: Any, *arguments: Any) -> Any:
         """Run over the first array; the arguments are the other arrays, of the same size, and the scalars."""
@@ -42,7 +55,23 @@ class CpuLoop:
 
 
 class CpuKernel(CpuLoop):
-    """The loop of a rule."""
+    """The loop of a rule. Called with arrays on a GPU it launches its twin there, which gives the same bits."""
+
+    def __init__(self, loop: FunctionType) -> None:
+        super().__init__(loop)
+        self._names = loop.__globals__
+
+    @cached_property
+    def twin(self) -> "GpuKernel":
+        """The rule's CUDA kernel, which has its name with ``_gpu``."""
+        return self._names[self.name.removesuffix("_cpu") + "_gpu"]
+
+    def __call__(self, first: Any, *arguments: Any) -> Any:
+        """Run over the first array; the arguments are the other arrays, of the same size, and the packed scalars."""
+        if isinstance(first, np.ndarray):
+            return super().__call__(first, *arguments)
+        *arrays, scalars = arguments
+        return self.twin.launch(first, *arrays, self._names["Scalars"](*scalars))
 
 
 def cpu_loop(loop: Callable[..., Any]) -> CpuLoop:
@@ -73,6 +102,22 @@ class Deferred:
 
 
 cuda: Any = Deferred(partial(import_module, "numba.cuda"))
+cuda_core: Any = Deferred(partial(import_module, "cuda.core"))
+
+
+@contextmanager
+def on_stream(stream: Any) -> Iterator[None]:
+    """Launch kernels and copy on this stream of numba.cuda's, 0 being the default one."""
+    token = _stream.set(stream)
+    try:
+        yield
+    finally:
+        _stream.reset(token)
+
+
+def current_stream() -> Any:
+    """Return the stream of the innermost :func:`on_stream`."""
+    return _stream.get()
 
 
 def gpu_rule(rule: Callable[..., Any]) -> Any:
@@ -83,7 +128,7 @@ def gpu_rule(rule: Callable[..., Any]) -> Any:
 def gpu_part(part: Callable[..., Any]) -> Any:
     """Compile a device function that itself names things of numba.cuda, when a kernel that calls it is compiled."""
     assert isinstance(part, FunctionType)
-    return Deferred(lambda: cuda.jit(device=True)(_loaded(part)))
+    return Deferred(lambda: cuda.jit(device=True)(loaded(part)))
 
 
 class GpuKernel:
@@ -97,36 +142,84 @@ class GpuKernel:
     @cached_property
     def function(self) -> FunctionType:
         """The loop, with what it names of numba.cuda in place of the stand-ins."""
-        return _loaded(self._loop)
+        return loaded(self._loop)
 
     @cached_property
     def dispatcher(self) -> Any:
         """The kernel as numba.cuda launches it: ``dispatcher[blocks, threads](*arrays, scalars)``."""
         return cuda.jit(self.function)
 
+    def launch(self, first: Any, *arguments: Any) -> None:
+        """Run over the first array. The host does not wait for the end."""
+        if first.size:
+            blocks, threads = grid(first.size)
+            self.run(min(blocks, MOST_BLOCKS), threads, first, *arguments)
+
+    def run(self, blocks: Any, threads: Any, *arguments: Any) -> None:
+        """Launch on a grid of one's own. The host does not wait for the end."""
+        try:
+            _configured(self.dispatcher, blocks, threads, _stream.get())(*arguments)
+        except Exception as error:
+            raise self.failure(error) from error
+
+    def failure(self, error: Exception) -> RuntimeError:
+        """Return what to raise when a launch has raised this."""
+        return RuntimeError(f"the CUDA kernel {self.name} was not launched: {error}")
+
     def __repr__(self) -> str:
         return f"<CUDA kernel {self.name}>"
 
 
+def grid(threads: int) -> tuple[int, int]:
+    """Return how many blocks of how many threads to launch, to have this many threads."""
+    return -(-threads // THREADS), min(threads, THREADS)
+
+
+def launch_with_numbers(dispatcher: Any, blocks: int, threads: int, numbers: Sequence[Any]) -> None:
+    """Launch a kernel that was compiled for one signature, of addresses and numbers.
+
+    This is what Numba does in the end. To prepare 20 numbers for it, which CUDA takes as they are, takes Numba 20 us.
+    """
+    (kernel,) = dispatcher.overloads.values()
+    configured = _configured(dispatcher, blocks, threads, _stream.get())
+    shape = cuda_core.LaunchConfig(grid=configured.griddim, block=configured.blockdim)
+    cuda_core.launch(configured.stream, shape, kernel.library.get_cufunc().kernel, *numbers)
+
+
+def _configured(dispatcher: Any, *configuration: Any) -> Any:
+    # One of the simulator's kernels has one configuration, the last.
+    return dispatcher[configuration] if SIMULATED else _silently_configured(dispatcher, *configuration)
+
+
+@lru_cache(maxsize=512)
+def _silently_configured(dispatcher: Any, *configuration: Any) -> Any:
+    with catch_warnings():
+        # Numba advises against small grids. An array may be small.
+        simplefilter("ignore")
+        return dispatcher[configuration]
+
+
 def gpu_kernel(loop: Callable[..., None]) -> GpuKernel:
-    """Compile the grid-stride loop of a rule for CUDA when it is first launched."""
+    """Compile a kernel that is no rule's, such as a grid-stride loop, for CUDA when it is first launched."""
     assert isinstance(loop, FunctionType)
     return GpuKernel(loop)
 
 
-def _loaded(function: FunctionType) -> FunctionType:
+def loaded(function: FunctionType) -> FunctionType:
+    """Return a function that names what the stand-ins of numba.cuda stand for."""
     names = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
-    loaded = {name: item.value if isinstance(item, Deferred) else item for name, item in names.items()}
-    return FunctionType(function.__code__, loaded, function.__name__)
+    names = {name: item.value if isinstance(item, Deferred) else item for name, item in names.items()}
+    return FunctionType(function.__code__, names, function.__name__, None, function.__closure__)
 
 
-def _renamed(loop: FunctionType, name: str) -> FunctionType:
+def renamed(function: FunctionType, name: str, module: str) -> FunctionType:
+    """Return a function that Numba takes for another one."""
     # Numba's cache finds compiled code by the function's name and line and ignores the options: without a name of its
     # own the serial variant would be loaded in place of the parallel one.
     copy = FunctionType(
-        loop.__code__.replace(co_name=name), loop.__globals__, name, loop.__defaults__, loop.__closure__
+        function.__code__.replace(co_name=name), function.__globals__, name, function.__defaults__, function.__closure__
     )
     copy.__qualname__ = name
-    copy.__module__ = loop.__module__
-    copy.__doc__ = loop.__doc__
+    copy.__module__ = module
+    copy.__doc__ = function.__doc__
     return copy

@@ -7,9 +7,11 @@ import numpy as np
 from numba import prange
 
 from refoptim.kernels.arithmetic import unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.memory import copied, empty
 from refoptim.kernels.reductions import dot
-from refoptim.kernels.vectors import add
+from refoptim.kernels.strips import gpu_elementwise
+from refoptim.kernels.vectors import add, negative
 
 
 class Scalars(NamedTuple):
@@ -23,7 +25,7 @@ def lbfgs_step(s, h):
     return h.t * s
 
 
-_lbfgs_step_cpu, _lbfgs_step_gpu = cpu_rule(lbfgs_step), gpu_rule(lbfgs_step)
+_lbfgs_step_cpu, lbfgs_step_gpu = cpu_rule(lbfgs_step), gpu_elementwise(lbfgs_step)
 
 
 @cpu_kernel
@@ -33,18 +35,11 @@ def lbfgs_step_cpu(s, scalars):
         s[i] = _lbfgs_step_cpu(widen(s[i], h), h)
 
 
-@gpu_kernel
-def lbfgs_step_gpu(s, h):
-    for i in range(cuda.grid(1), s.size, cuda.gridsize(1)):
-        s[i] = _lbfgs_step_gpu(widen(s[i], h), h)
-
-
 def pair(g: Any, before: Any, d: Any, t: float) -> tuple[Any, Any]:
     """Return the change of the gradient and the step, as new vectors."""
-    y, s = np.empty_like(g), d.copy()
+    y, s = empty(g.size, g.dtype, g), copied(d)
     add(y, g, before, -1.0)
-    with np.errstate(over="ignore"):
-        lbfgs_step_cpu(s, np.array((t,), g.dtype))
+    _scale(s, t)
     return y, s
 
 
@@ -55,13 +50,17 @@ def direction(
 
     Changes of the gradient, steps and the reciprocals of their products go from the oldest to the newest.
     """
-    d = np.negative(g)
+    d = negative(g)
     al = [0.0] * len(ro)
     for i in reversed(range(len(ro))):
         al[i] = dot(steps[i], d) * ro[i]
         add(d, d, ys[i], -al[i])
-    with np.errstate(all="ignore"):
-        d *= d.dtype.type(scale)
+    _scale(d, scale)
     for i in range(len(ro)):
         add(d, d, steps[i], al[i] - dot(ys[i], d) * ro[i])
     return d, al
+
+
+def _scale(s: Any, t: float) -> None:
+    with np.errstate(over="ignore"):
+        lbfgs_step_cpu(s, np.array((t,), s.dtype))

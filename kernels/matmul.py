@@ -13,8 +13,9 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from refoptim.kernels.arithmetic import fma
-from refoptim.kernels.jit import CpuLoop, cpu_part, cuda, gpu_kernel
+from refoptim.kernels import matmul_gpu as gpu
+from refoptim.kernels.jit import CpuLoop, cpu_part
+from refoptim.kernels.memory import on_gpu
 
 HEIGHT = 6  # rows of a tile: with AVX2's 16 registers, 12 hold the sums of 64 bytes of columns
 LINE = 64  # bytes of columns of a tile
@@ -22,8 +23,6 @@ BAND = 8 * HEIGHT  # rows that one thread computes at a time
 STRIPS = 8  # strips that stay in the cache while a band passes them
 # Waking the other threads takes as long as one thread needs for about this many terms.
 SERIAL_BELOW = 1_000_000
-# Threads of a block, down and across, and the terms that they load at a time.
-TILE = 16
 
 _intrinsic: Any = intrinsic
 
@@ -113,7 +112,10 @@ def matmul(out: Any, a: Any, b: Any) -> None:
     _check(out, a, b)
     if a.shape[1] != b.shape[0] or out.shape != (a.shape[0], b.shape[1]):
         raise ValueError(f"matrices of shapes {a.shape} and {b.shape} have no product of shape {out.shape}")
-    _product(out, a, _strips(b), 0)
+    if on_gpu(out):
+        gpu.matmul(out, a, b)
+    else:
+        _product(out, a, _strips(b), 0)
 
 
 def gram(out: Any, a: Any) -> None:
@@ -121,8 +123,20 @@ def gram(out: Any, a: Any) -> None:
     _check(out, a)
     if out.shape != (a.shape[0], a.shape[0]):
         raise ValueError(f"a matrix of shape {a.shape} has no Gram matrix of shape {out.shape}")
-    _product(out, a, _strips(a.T), 1)
-    mirror(out)
+    if on_gpu(out):
+        gpu.gram(out, a)
+    else:
+        _product(out, a, _strips(a.T), 1)
+        mirror(out)
+
+
+def transposed(a: Any, empty: Any) -> Any:
+    """Return a.T as a C-contiguous matrix, on a GPU one that this function like ``np.empty`` makes."""
+    if not on_gpu(a):
+        return np.ascontiguousarray(a.T)
+    out = empty((a.shape[1], a.shape[0]), a.dtype)
+    gpu.transpose(out, a)
+    return out
 
 
 def mirror(out: Any) -> None:
@@ -152,29 +166,8 @@ def _strips(b: Any) -> Any:
 def _check(out: Any, *factors: Any) -> None:
     for array in (out, *factors):
         # The compiled code reads memory as these say that it is.
-        if not (array.dtype == out.dtype and array.flags.c_contiguous and array.ndim == 2):
+        contiguous = array.is_c_contiguous() if on_gpu(array) else array.flags.c_contiguous
+        if not (array.dtype == out.dtype and contiguous and array.ndim == 2 and on_gpu(array) == on_gpu(out)):
             raise ValueError(f"a product takes C-contiguous matrices of one type, but got {array.dtype}, {array.shape}")
-    if any(np.may_share_memory(out, factor) for factor in factors):
+    if not on_gpu(out) and any(np.may_share_memory(out, factor) for factor in factors):
         raise ValueError("out must not share memory with a factor")
-
-
-@gpu_kernel
-def matmul_gpu(out, a, b):
-    across, down = cuda.threadIdx.x, cuda.threadIdx.y
-    row, column = cuda.blockIdx.y * TILE + down, cuda.blockIdx.x * TILE + across
-    # The simulator takes two arrays made in one line for one.
-    left = cuda.shared.array((TILE, TILE), out.dtype)
-    right = cuda.shared.array((TILE, TILE), out.dtype)
-    total = out.dtype.type(0)
-    depth = a.shape[1]
-    for start in range(0, depth, TILE):
-        if row < a.shape[0] and start + across < depth:
-            left[down, across] = a[row, start + across]
-        if column < b.shape[1] and start + down < depth:
-            right[down, across] = b[start + down, column]
-        cuda.syncthreads()
-        for k in range(min(TILE, depth - start)):
-            total = fma(left[down, k], right[k, across], total)
-        cuda.syncthreads()
-    if row < out.shape[0] and column < out.shape[1]:
-        out[row, column] = total

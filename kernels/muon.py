@@ -8,9 +8,13 @@ from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.bfloat16 import round_to_bfloat16
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
-from refoptim.kernels.matmul import gram, matmul
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.matmul import gram, matmul, transposed
+from refoptim.kernels.memory import on_gpu, temporaries
 from refoptim.kernels.reductions import norm
+from refoptim.kernels.reductions_gpu import norm_into
+from refoptim.kernels.scaling import divide_gpu
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -55,10 +59,10 @@ def muon_update(theta, x, h):
     return fma(-h.step_size, x, theta)
 
 
-_muon_direction_cpu, _muon_direction_gpu = cpu_rule(muon_direction), gpu_rule(muon_direction)
-_muon_factor_cpu, _muon_factor_gpu = cpu_rule(muon_factor), gpu_rule(muon_factor)
-_muon_polynomial_cpu, _muon_polynomial_gpu = cpu_rule(muon_polynomial), gpu_rule(muon_polynomial)
-_muon_update_cpu, _muon_update_gpu = cpu_rule(muon_update), gpu_rule(muon_update)
+_muon_direction_cpu, muon_direction_gpu = cpu_rule(muon_direction), gpu_elementwise(muon_direction)
+_muon_factor_cpu, muon_factor_gpu = cpu_rule(muon_factor), gpu_elementwise(muon_factor)
+_muon_polynomial_cpu, muon_polynomial_gpu = cpu_rule(muon_polynomial), gpu_elementwise(muon_polynomial)
+_muon_update_cpu, muon_update_gpu = cpu_rule(muon_update), gpu_elementwise(muon_update)
 
 
 @cpu_kernel
@@ -89,30 +93,6 @@ def muon_update_cpu(theta, x, scalars):
         theta[i] = _muon_update_cpu(widen(theta[i], h), widen(x[i], h), h)
 
 
-@gpu_kernel
-def muon_direction_gpu(u, g, buffer, h):
-    for i in range(cuda.grid(1), u.size, cuda.gridsize(1)):
-        u[i], buffer[i] = _muon_direction_gpu(widen(u[i], h), widen(g[i], h), widen(buffer[i], h), h)
-
-
-@gpu_kernel
-def muon_factor_gpu(square, gram, h):
-    for i in range(cuda.grid(1), square.size, cuda.gridsize(1)):
-        square[i] = _muon_factor_gpu(widen(square[i], h), widen(gram[i], h), h)
-
-
-@gpu_kernel
-def muon_polynomial_gpu(product, x, h):
-    for i in range(cuda.grid(1), product.size, cuda.gridsize(1)):
-        product[i] = _muon_polynomial_gpu(widen(product[i], h), widen(x[i], h), h)
-
-
-@gpu_kernel
-def muon_update_gpu(theta, x, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i] = _muon_update_gpu(widen(theta[i], h), widen(x[i], h), h)
-
-
 def muon(theta: Any, grad: Any, buffer: Any, scalars: Any) -> None:
     """Step one matrix, in the arithmetic of the scalars."""
     _step(theta, grad, buffer, scalars, scalars.dtype, lambda x: x)
@@ -125,24 +105,25 @@ def muon_bfloat16(theta: Any, grad: Any, buffer: Any, scalars: Any) -> None:
 
 def _step(theta: Any, grad: Any, buffer: Any, scalars: Any, kind: Any, rounded: Any) -> None:
     h = Scalars(*scalars.tolist())
-    u = np.empty(theta.shape, kind)
-    with np.errstate(all="ignore"):
-        muon_direction_cpu(u.reshape(-1), grad.reshape(-1), buffer.reshape(-1), scalars)
-        x = _orthogonal(rounded(u), h, scalars.astype(kind), rounded)
     rows, columns = theta.shape
     size = 0.2 * math.sqrt(max(rows, columns)) if h.match_rms else math.sqrt(max(1.0, rows / columns))
-    scalars = np.array(h._replace(step_size=h.step_size * size), scalars.dtype)
-    muon_update_cpu(theta.reshape(-1), x.reshape(-1), scalars)
+    with np.errstate(all="ignore"), temporaries(theta) as empty:
+        u = empty((rows, columns), kind)
+        muon_direction_cpu(u.reshape(-1), grad.reshape(-1), buffer.reshape(-1), scalars)
+        x = _orthogonal(rounded(u), h, scalars.astype(kind), rounded, empty)
+        scalars = np.array(h._replace(step_size=h.step_size * size), scalars.dtype)
+        muon_update_cpu(theta.reshape(-1), x.reshape(-1), scalars)
 
 
-def _orthogonal(u: Any, h: Scalars, scalars: Any, rounded: Any) -> Any:
-    """Return u with all its singular values near 1."""
-    tall = u.shape[0] > u.shape[1]
-    x = np.ascontiguousarray(u.T) if tall else u
-    size = rounded(np.array([norm(u.reshape(-1)), h.eps], u.dtype))
-    x = rounded(x / size.max())
-    square = np.empty((x.shape[0], x.shape[0]), x.dtype)
-    factor, product = np.empty_like(square), np.empty_like(x)
+def _orthogonal(u: Any, h: Scalars, scalars: Any, rounded: Any, empty: Any) -> Any:
+    """Return u, which may be overwritten, with all its singular values near 1."""
+    rows, columns = u.shape
+    tall = rows > columns
+    x = transposed(u, empty) if tall else u
+    x = rounded(_divided(x, u.reshape(-1), h.eps, rounded, empty))
+    side = min(rows, columns)
+    square, factor = (empty((side, side), x.dtype) for _ in range(2))
+    product = empty(tuple(x.shape), x.dtype)
     for _ in range(int(h.steps)):
         gram(square, x)
         # A Gram matrix is symmetric: its square is the Gram matrix of itself.
@@ -151,4 +132,15 @@ def _orthogonal(u: Any, h: Scalars, scalars: Any, rounded: Any) -> Any:
         matmul(product, rounded(factor), x)
         muon_polynomial_cpu(product.reshape(-1), x.reshape(-1), scalars)
         x, product = rounded(product), x
-    return np.ascontiguousarray(x.T) if tall else x
+    return transposed(x, empty) if tall else x
+
+
+def _divided(x: Any, u: Any, eps: float, rounded: Any, empty: Any) -> Any:
+    """Return x over the norm of u, or over eps, if that is larger."""
+    if not on_gpu(x):
+        size = rounded(np.array([norm(u), eps], x.dtype))
+        return x / size.max()
+    size = empty(1, x.dtype)
+    norm_into(size, u, empty)
+    divide_gpu.launch(x.reshape(-1), rounded(size), rounded(np.array([eps], x.dtype))[0])
+    return x

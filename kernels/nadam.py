@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -43,7 +44,7 @@ def nadam(theta, g, m, v, h):
     return fma(-h.step_size, delta, theta), m, v
 
 
-_nadam_cpu, _nadam_gpu = cpu_rule(nadam), gpu_rule(nadam)
+_nadam_cpu, nadam_gpu = cpu_rule(nadam), gpu_elementwise(nadam)
 
 
 @cpu_kernel
@@ -51,9 +52,3 @@ def nadam_cpu(theta, g, m, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], m[i], v[i] = _nadam_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)
-
-
-@gpu_kernel
-def nadam_gpu(theta, g, m, v, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], m[i], v[i] = _nadam_gpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)

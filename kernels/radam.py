@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -41,7 +42,7 @@ def radam(theta, g, m, v, h):
     return fma(-h.step_size, delta, theta), m, v
 
 
-_radam_cpu, _radam_gpu = cpu_rule(radam), gpu_rule(radam)
+_radam_cpu, radam_gpu = cpu_rule(radam), gpu_elementwise(radam)
 
 
 @cpu_kernel
@@ -49,9 +50,3 @@ def radam_cpu(theta, g, m, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], m[i], v[i] = _radam_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)
-
-
-@gpu_kernel
-def radam_gpu(theta, g, m, v, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], m[i], v[i] = _radam_gpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)

@@ -15,61 +15,18 @@ from typing import Any
 import numpy as np
 from numba import float64, prange
 
-from refoptim.kernels.arithmetic import absolute, fma, maximum
-from refoptim.kernels.jit import (
-    SERIAL_BELOW,
-    GpuKernel,
-    cpu_loop,
-    cpu_part,
-    cpu_rule,
-    cuda,
-    gpu_kernel,
-    gpu_part,
-    gpu_rule,
-)
+from refoptim.kernels import reductions_gpu as gpu
+from refoptim.kernels.arithmetic import absolute, maximum
+from refoptim.kernels.jit import SERIAL_BELOW, cpu_loop, cpu_part, cpu_rule
+from refoptim.kernels.memory import on_gpu, temporaries, to_host
+from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, add, magnitude, pair, product, rounded
 
-LANES = 128
-CHUNK = 32 * LANES
 # The elements below one sum of chunks' sums: arrays that are taken as one are copied in pieces of this size.
 BLOCK = CHUNK * LANES
-# What is lost of the squares of float64 numbers, because it is too small to be kept, does not count above this.
-_EXACT_SQUARES = 2.0**-900
+# The norms that have the same bits on every machine.
+_SAME_EVERYWHERE = (2, 1, 0, math.inf, -math.inf)
 
-
-def add(high, low, a, b):
-    """Return the pair high + low after adding a + b. What rounding takes from the large halves goes to the small."""
-    total = high + a
-    added = total - high
-    return total, (low + b) + ((high - (total - added)) + (a - added))
-
-
-def product(x, y):
-    """Return x * y as a pair, which is exact."""
-    x, y = float64(x), float64(y)
-    # As an fma, the product cannot be contracted with the sum that it goes into.
-    rounded = fma(x, y, -0.0)
-    return rounded, fma(x, y, -rounded)
-
-
-def magnitude(x, _):
-    """Return x without its sign as a pair."""
-    return absolute(float64(x)), 0.0
-
-
-def pair(high, low):
-    """Return a chunk's sum, which is one."""
-    return high, low
-
-
-def rounded(high, low):
-    """Return a pair as one number."""
-    total = high + low
-    # Where the sum is infinite, what its roundings lost is not a number.
-    return high if total != total else total
-
-
-_add_cpu, _add_gpu = cpu_rule(add), gpu_rule(add)
-_product_gpu, _magnitude_gpu = gpu_rule(product), gpu_rule(magnitude)
+_add_cpu = cpu_rule(add)
 
 
 def _sum_of(term):
@@ -141,84 +98,11 @@ def largest_cpu(x, largest):
         largest[chunk] = _largest_chunk(x, chunk * CHUNK)
 
 
-@gpu_part
-def _fold_lanes(high, low, highs, lows):
-    lane, width = cuda.threadIdx.x, LANES // 2
-    # The simulator takes two arrays made in one line for one.
-    lane_highs = cuda.shared.array(LANES, float64)
-    lane_lows = cuda.shared.array(LANES, float64)
-    lane_highs[lane], lane_lows[lane] = high, low
-    cuda.syncthreads()
-    while width:
-        if lane < width:
-            other = lane + width
-            high, low = _add_gpu(high, low, lane_highs[other], lane_lows[other])
-            lane_highs[lane], lane_lows[lane] = high, low
-        cuda.syncthreads()
-        width //= 2
-    if lane == 0:
-        highs[cuda.blockIdx.x], lows[cuda.blockIdx.x] = high, low
-
-
-@gpu_kernel
-def dot_gpu(x, y, highs, lows):
-    high, low, start = 0.0, 0.0, cuda.blockIdx.x * CHUNK
-    for i in range(start + cuda.threadIdx.x, min(start + CHUNK, x.size), LANES):
-        a, b = _product_gpu(x[i], y[i])
-        high, low = _add_gpu(high, low, a, b)
-    _fold_lanes(high, low, highs, lows)
-
-
-@gpu_kernel
-def magnitudes_gpu(x, highs, lows):
-    high, low, start = 0.0, 0.0, cuda.blockIdx.x * CHUNK
-    for i in range(start + cuda.threadIdx.x, min(start + CHUNK, x.size), LANES):
-        a, b = _magnitude_gpu(x[i], x[i])
-        high, low = _add_gpu(high, low, a, b)
-    _fold_lanes(high, low, highs, lows)
-
-
-@gpu_kernel
-def pairs_gpu(x, y, highs, lows):
-    high, low, i = 0.0, 0.0, cuda.blockIdx.x * LANES + cuda.threadIdx.x
-    if i < x.size:
-        high, low = x[i], y[i]
-    _fold_lanes(high, low, highs, lows)
-
-
-@gpu_kernel
-def largest_gpu(x, largest):
-    lane, width, start = cuda.threadIdx.x, LANES // 2, cuda.blockIdx.x * CHUNK
-    result = 0.0
-    for i in range(start + lane, min(start + CHUNK, x.size), LANES):
-        result = maximum(result, absolute(float64(x[i])))
-    lanes = cuda.shared.array(LANES, float64)
-    lanes[lane] = result
-    cuda.syncthreads()
-    while width:
-        if lane < width:
-            lanes[lane] = maximum(lanes[lane], lanes[lane + width])
-        cuda.syncthreads()
-        width //= 2
-    if lane == 0:
-        largest[cuda.blockIdx.x] = lanes[0]
-
-
-def _launch(kernel: GpuKernel, length: int, arrays: Sequence[Any], results: int) -> list[Any]:
-    blocks = -(-arrays[0].size // length)
-    found = [cuda.device_array(blocks) for _ in range(results)]
-    kernel.dispatcher[blocks, LANES](*arrays, *found)
-    return found
-
-
-def _sum_on_gpu(kernel: GpuKernel, *arrays: Any) -> tuple[float, float]:
-    if not arrays[0].size:
+def _sum_on_gpu(term: gpu.Term, x: Any) -> tuple[float, float]:
+    if not x.size:
         return 0.0, 0.0
-    sums = _launch(kernel, CHUNK, arrays, results=2)
-    while sums[0].size > 1:
-        sums = _launch(pairs_gpu, LANES, sums, results=2)
-    high, low = (float(number.copy_to_host()[0]) for number in sums)
-    return high, low
+    with temporaries(x) as empty:
+        return gpu.numbers(gpu.total(term, [x], empty))
 
 
 def _dot(x: Any, y: Any) -> tuple[float, float]:
@@ -263,7 +147,7 @@ def dot(x: Any, y: Any) -> float:
     """Return the sum of the products of two flat arrays of one size, both NumPy's or both on the GPU."""
     if x.shape != y.shape:
         raise ValueError(f"a dot product takes two arrays of one size, but got shapes {x.shape} and {y.shape}")
-    return rounded(*(_dot(x, y) if isinstance(x, np.ndarray) else _sum_on_gpu(dot_gpu, x, y)))
+    return rounded(*(_sum_on_gpu(gpu.products(y), x) if on_gpu(x) else _dot(x, y)))
 
 
 def sum_of_squares(x: Any) -> float:
@@ -273,30 +157,32 @@ def sum_of_squares(x: Any) -> float:
 
 def sum_of_magnitudes(x: Any) -> float:
     """Return the sum of a flat array's elements without their signs."""
-    return rounded(*(_magnitudes(x) if isinstance(x, np.ndarray) else _sum_on_gpu(magnitudes_gpu, x)))
+    return rounded(*(_sum_on_gpu(gpu.magnitudes, x) if on_gpu(x) else _magnitudes(x)))
 
 
 def largest_magnitude(x: Any) -> float:
     """Return the largest of a flat array's elements without their signs: NaN if one is, 0 if there are none."""
-    if isinstance(x, np.ndarray):
-        return _largest(x)
-    while x.size:
-        (x,) = _launch(largest_gpu, CHUNK, (x,), results=1)
-        if x.size == 1:
-            return float(x.copy_to_host()[0])
-    return 0.0
+    return gpu.norm([x], math.inf) if on_gpu(x) else _largest(x)
 
 
 def norm(x: Any, p: float = 2.0) -> float:
-    """Return the p-norm of a flat NumPy array, or of several, taken as one: how it is cut into them changes no bit.
+    """Return the p-norm of a flat array, or of several, taken as one: how it is cut into them changes no bit.
 
     inf takes the largest magnitude, -inf the smallest, 0 counts the elements that are not 0. With these, 1 and 2 the
-    bits are the same on every machine; any other p takes NumPy's pow.
+    bits are the same on every machine and on a GPU; any other p takes NumPy's pow, and copies of what lies on a GPU.
     """
-    arrays = [x] if isinstance(x, np.ndarray) else x
+    arrays = x if isinstance(x, list | tuple) else [x]
+    if any(map(on_gpu, arrays)):
+        if p in _SAME_EVERYWHERE and all(map(on_gpu, arrays)):
+            return gpu.norm(arrays, p)
+        arrays = list(map(to_host, arrays))
+    return _norm(arrays, p)
+
+
+def _norm(arrays: Sequence[Any], p: float) -> float:
     if p == 2:
         squares = _sum(_squares, arrays)
-        if _EXACT_SQUARES <= squares < math.inf:
+        if EXACT_SQUARES <= squares < math.inf:
             return math.sqrt(squares)
     elif p == 1:
         return _sum(_magnitudes, arrays)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -132,15 +133,15 @@ def centered_momentum_inside(theta, g, v, b, a, h):
     return theta - delta, v, b, a
 
 
-_rmsprop_cpu, _rmsprop_gpu = cpu_rule(rmsprop), gpu_rule(rmsprop)
-_momentum_cpu, _momentum_gpu = cpu_rule(momentum), gpu_rule(momentum)
-_centered_cpu, _centered_gpu = cpu_rule(centered), gpu_rule(centered)
-_centered_momentum_cpu, _centered_momentum_gpu = cpu_rule(centered_momentum), gpu_rule(centered_momentum)
-_rmsprop_inside_cpu, _rmsprop_inside_gpu = cpu_rule(rmsprop_inside), gpu_rule(rmsprop_inside)
-_momentum_inside_cpu, _momentum_inside_gpu = cpu_rule(momentum_inside), gpu_rule(momentum_inside)
-_centered_inside_cpu, _centered_inside_gpu = cpu_rule(centered_inside), gpu_rule(centered_inside)
+_rmsprop_cpu, rmsprop_gpu = cpu_rule(rmsprop), gpu_elementwise(rmsprop)
+_momentum_cpu, momentum_gpu = cpu_rule(momentum), gpu_elementwise(momentum)
+_centered_cpu, centered_gpu = cpu_rule(centered), gpu_elementwise(centered)
+_centered_momentum_cpu, centered_momentum_gpu = cpu_rule(centered_momentum), gpu_elementwise(centered_momentum)
+_rmsprop_inside_cpu, rmsprop_inside_gpu = cpu_rule(rmsprop_inside), gpu_elementwise(rmsprop_inside)
+_momentum_inside_cpu, momentum_inside_gpu = cpu_rule(momentum_inside), gpu_elementwise(momentum_inside)
+_centered_inside_cpu, centered_inside_gpu = cpu_rule(centered_inside), gpu_elementwise(centered_inside)
 _centered_momentum_inside_cpu = cpu_rule(centered_momentum_inside)
-_centered_momentum_inside_gpu = gpu_rule(centered_momentum_inside)
+centered_momentum_inside_gpu = gpu_elementwise(centered_momentum_inside)
 
 
 @cpu_kernel
@@ -150,12 +151,6 @@ def rmsprop_cpu(theta, g, v, scalars):
         theta[i], v[i] = _rmsprop_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), h)
 
 
-@gpu_kernel
-def rmsprop_gpu(theta, g, v, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], v[i] = _rmsprop_gpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), h)
-
-
 @cpu_kernel
 def momentum_cpu(theta, g, v, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
@@ -163,23 +158,11 @@ def momentum_cpu(theta, g, v, b, scalars):
         theta[i], v[i], b[i] = _momentum_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), h)
 
 
-@gpu_kernel
-def momentum_gpu(theta, g, v, b, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], v[i], b[i] = _momentum_gpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), h)
-
-
 @cpu_kernel
 def centered_cpu(theta, g, v, a, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], v[i], a[i] = _centered_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(a[i], h), h)
-
-
-@gpu_kernel
-def centered_gpu(theta, g, v, a, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], v[i], a[i] = _centered_gpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(a[i], h), h)
 
 
 @cpu_kernel
@@ -191,14 +174,6 @@ def centered_momentum_cpu(theta, g, v, b, a, scalars):
         )
 
 
-@gpu_kernel
-def centered_momentum_gpu(theta, g, v, b, a, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], v[i], b[i], a[i] = _centered_momentum_gpu(
-            widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), widen(a[i], h), h
-        )
-
-
 @cpu_kernel
 def rmsprop_inside_cpu(theta, g, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
@@ -206,25 +181,11 @@ def rmsprop_inside_cpu(theta, g, v, scalars):
         theta[i], v[i] = _rmsprop_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), h)
 
 
-@gpu_kernel
-def rmsprop_inside_gpu(theta, g, v, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], v[i] = _rmsprop_inside_gpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), h)
-
-
 @cpu_kernel
 def momentum_inside_cpu(theta, g, v, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], v[i], b[i] = _momentum_inside_cpu(
-            widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), h
-        )
-
-
-@gpu_kernel
-def momentum_inside_gpu(theta, g, v, b, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], v[i], b[i] = _momentum_inside_gpu(
             widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), h
         )
 
@@ -238,26 +199,10 @@ def centered_inside_cpu(theta, g, v, a, scalars):
         )
 
 
-@gpu_kernel
-def centered_inside_gpu(theta, g, v, a, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], v[i], a[i] = _centered_inside_gpu(
-            widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(a[i], h), h
-        )
-
-
 @cpu_kernel
 def centered_momentum_inside_cpu(theta, g, v, b, a, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], v[i], b[i], a[i] = _centered_momentum_inside_cpu(
-            widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), widen(a[i], h), h
-        )
-
-
-@gpu_kernel
-def centered_momentum_inside_gpu(theta, g, v, b, a, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], v[i], b[i], a[i] = _centered_momentum_inside_gpu(
             widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), widen(a[i], h), h
         )

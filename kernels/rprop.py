@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import by_sign, fma, limited, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -34,7 +35,7 @@ def rprop(theta, g, prev, step, h):
     return fma(-h.one, by_sign(g, -step, h.zero, step), theta), g, step
 
 
-_rprop_cpu, _rprop_gpu = cpu_rule(rprop), gpu_rule(rprop)
+_rprop_cpu, rprop_gpu = cpu_rule(rprop), gpu_elementwise(rprop)
 
 
 @cpu_kernel
@@ -42,13 +43,5 @@ def rprop_cpu(theta, g, prev, step, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], prev[i], step[i] = _rprop_cpu(
-            widen(theta[i], h), widen(g[i], h), widen(prev[i], h), widen(step[i], h), h
-        )
-
-
-@gpu_kernel
-def rprop_gpu(theta, g, prev, step, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], prev[i], step[i] = _rprop_gpu(
             widen(theta[i], h), widen(g[i], h), widen(prev[i], h), widen(step[i], h), h
         )

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -68,11 +69,11 @@ def nesterov_inside(theta, g, b, h):
     return theta - delta, b
 
 
-_sgd_cpu, _sgd_gpu = cpu_rule(sgd), gpu_rule(sgd)
-_momentum_cpu, _momentum_gpu = cpu_rule(momentum), gpu_rule(momentum)
-_nesterov_cpu, _nesterov_gpu = cpu_rule(nesterov), gpu_rule(nesterov)
-_momentum_inside_cpu, _momentum_inside_gpu = cpu_rule(momentum_inside), gpu_rule(momentum_inside)
-_nesterov_inside_cpu, _nesterov_inside_gpu = cpu_rule(nesterov_inside), gpu_rule(nesterov_inside)
+_sgd_cpu, sgd_gpu = cpu_rule(sgd), gpu_elementwise(sgd)
+_momentum_cpu, momentum_gpu = cpu_rule(momentum), gpu_elementwise(momentum)
+_nesterov_cpu, nesterov_gpu = cpu_rule(nesterov), gpu_elementwise(nesterov)
+_momentum_inside_cpu, momentum_inside_gpu = cpu_rule(momentum_inside), gpu_elementwise(momentum_inside)
+_nesterov_inside_cpu, nesterov_inside_gpu = cpu_rule(nesterov_inside), gpu_elementwise(nesterov_inside)
 
 
 @cpu_kernel
@@ -82,23 +83,11 @@ def sgd_cpu(theta, g, scalars):
         theta[i] = _sgd_cpu(widen(theta[i], h), widen(g[i], h), h)
 
 
-@gpu_kernel
-def sgd_gpu(theta, g, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i] = _sgd_gpu(widen(theta[i], h), widen(g[i], h), h)
-
-
 @cpu_kernel
 def momentum_cpu(theta, g, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], b[i] = _momentum_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
-
-
-@gpu_kernel
-def momentum_gpu(theta, g, b, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], b[i] = _momentum_gpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
 
 
 @cpu_kernel
@@ -108,12 +97,6 @@ def nesterov_cpu(theta, g, b, scalars):
         theta[i], b[i] = _nesterov_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
 
 
-@gpu_kernel
-def nesterov_gpu(theta, g, b, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], b[i] = _nesterov_gpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
-
-
 @cpu_kernel
 def momentum_inside_cpu(theta, g, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
@@ -121,20 +104,8 @@ def momentum_inside_cpu(theta, g, b, scalars):
         theta[i], b[i] = _momentum_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
 
 
-@gpu_kernel
-def momentum_inside_gpu(theta, g, b, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], b[i] = _momentum_inside_gpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
-
-
 @cpu_kernel
 def nesterov_inside_cpu(theta, g, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], b[i] = _nesterov_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
-
-
-@gpu_kernel
-def nesterov_inside_gpu(theta, g, b, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], b[i] = _nesterov_inside_gpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -28,7 +29,7 @@ def sparse_adam(theta, g, m, v, h):
     return fma(-h.step_size, m / (sqrt(v) + h.eps), theta), m, v
 
 
-_sparse_adam_cpu, _sparse_adam_gpu = cpu_rule(sparse_adam), gpu_rule(sparse_adam)
+_sparse_adam_cpu, sparse_adam_gpu = cpu_rule(sparse_adam), gpu_elementwise(sparse_adam)
 
 
 @cpu_kernel
@@ -36,9 +37,3 @@ def sparse_adam_cpu(theta, g, m, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(theta.size):
         theta[i], m[i], v[i] = _sparse_adam_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)
-
-
-@gpu_kernel
-def sparse_adam_gpu(theta, g, m, v, h):
-    for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-        theta[i], m[i], v[i] = _sparse_adam_gpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -23,7 +24,7 @@ def average(a, c, h):
     return fma(h.weight, c - a, a)
 
 
-_average_cpu, _average_gpu = cpu_rule(average), gpu_rule(average)
+_average_cpu, average_gpu = cpu_rule(average), gpu_elementwise(average)
 
 
 @cpu_kernel
@@ -31,9 +32,3 @@ def average_cpu(a, c, scalars):
     h = Scalars(*unpack(Scalars, scalars))
     for i in prange(a.size):
         a[i] = _average_cpu(widen(a[i], h), widen(c[i], h), h)
-
-
-@gpu_kernel
-def average_gpu(a, c, h):
-    for i in range(cuda.grid(1), a.size, cuda.gridsize(1)):
-        a[i] = _average_gpu(widen(a[i], h), widen(c[i], h), h)

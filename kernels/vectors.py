@@ -6,7 +6,10 @@ import numpy as np
 from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.memory import empty, on_gpu
+from refoptim.kernels.scaling import negative_gpu
+from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
@@ -20,7 +23,7 @@ def combine(z, x, y, h):
     return fma(h.factor, y, x)
 
 
-_combine_cpu, _combine_gpu = cpu_rule(combine), gpu_rule(combine)
+_combine_cpu, combine_gpu = cpu_rule(combine), gpu_elementwise(combine)
 
 
 @cpu_kernel
@@ -30,13 +33,16 @@ def combine_cpu(z, x, y, scalars):
         z[i] = _combine_cpu(widen(z[i], h), widen(x[i], h), widen(y[i], h), h)
 
 
-@gpu_kernel
-def combine_gpu(z, x, y, h):
-    for i in range(cuda.grid(1), z.size, cuda.gridsize(1)):
-        z[i] = _combine_gpu(widen(z[i], h), widen(x[i], h), widen(y[i], h), h)
-
-
 def add(z: Any, x: Any, y: Any, factor: float) -> None:
     """Write x + factor * y to z, which may be one of them, in y's precision."""
     with np.errstate(over="ignore"):
         combine_cpu(z, x, y, np.array((factor,), y.dtype))
+
+
+def negative(x: Any) -> Any:
+    """Return -x, as a new vector."""
+    if not on_gpu(x):
+        return np.negative(x)
+    z = empty(x.size, x.dtype, x)
+    negative_gpu.launch(z, x)
+    return z

@@ -3,12 +3,11 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
-Array = NDArray[Any]
+from .arrays import Array
+from .cpu import ALIGNMENT, CPU, Device, aligned_zeros
 
-# A cache line, the widest vector register, and what DLPack consumers ask for.
-ALIGNMENT = 64
+__all__ = ["ALIGNMENT", "REAL_TYPE", "Array", "FlatBuffer", "aligned_zeros"]
 
 # What parameters may be made of, and the type of the real numbers that kernels see: a complex number is a pair of them.
 REAL_TYPE = {
@@ -19,14 +18,6 @@ REAL_TYPE = {
 }
 
 
-def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
-    """Return a flat array of zeros that starts on a cache line. Its pages are not touched until they are used."""
-    dtype = np.dtype(dtype)
-    raw = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size * dtype.itemsize].view(dtype)
-
-
 class FlatBuffer:
     """Parameters and gradients of one dtype, each in one aligned array, without gaps.
 
@@ -35,17 +26,24 @@ class FlatBuffer:
     ``moves`` counts the parameters that have left for another buffer: whoever keeps slices of this one compares it.
     """
 
-    __slots__ = ("dtype", "grad", "missing", "moves", "theta")
+    __slots__ = ("device", "dtype", "grad", "missing", "moves", "theta")
 
-    def __init__(self, dtype: np.dtype[Any], size: int) -> None:
+    def __init__(self, dtype: np.dtype[Any], size: int, device: Device = CPU) -> None:
         self.dtype = dtype
-        self.theta = aligned_zeros(size, dtype).view(REAL_TYPE[dtype])
-        self.grad = aligned_zeros(size, dtype).view(REAL_TYPE[dtype])
+        self.device = device
+        real = REAL_TYPE[dtype]
+        size *= dtype.itemsize // real.itemsize
+        self.theta, self.grad = device.zeros(size, real), device.zeros(size, real)
         self.missing = 0
         self.moves = 0
 
-    def views(self, offset: int, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        """Return the parameter of this shape that starts at this element, and its gradient."""
-        end = offset + int(np.prod(shape, dtype=np.int64))
-        theta, grad = self.theta.view(self.dtype), self.grad.view(self.dtype)
-        return theta[offset:end].reshape(shape), grad[offset:end].reshape(shape)
+    def flats(self, offset: int, size: int) -> tuple[Any, Any]:
+        """Return the parameter of this size that starts at this element, and its gradient, as kernels see them."""
+        width = self.dtype.itemsize // REAL_TYPE[self.dtype].itemsize
+        span = slice(width * offset, width * (offset + size))
+        return self.theta[span], self.grad[span]
+
+    def views(self, offset: int, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """Return the parameter of this shape that starts at this element, and its gradient, as users see them."""
+        theta, grad = self.flats(offset, int(np.prod(shape, dtype=np.int64)))
+        return self.device.array(theta, self.dtype, shape), self.device.array(grad, self.dtype, shape)

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import dtype_name
 from .implementations import Algorithm
 from .layout import Layout
-from .parameter import Parameter, dtype_name
-from .state import checked_array, checked_number, copied, is_foreign
+from .parameter import Parameter
+from .places import copied, is_foreign
+from .state import checked_array, checked_number
 
 Group = dict[str, Any]
 

@@ -8,12 +8,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from .buffers import Array
+from .arrays import Array
+from .cpu import Launch
 from .formulas.namespace import namespace
 from .scalars import packed
 from .slots import Host, Run, Slots
-
-Launch = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class Variant(NamedTuple):
@@ -91,14 +90,14 @@ def _packed(settings: Settings, slots: Slots, place: int) -> Array:
 def _foreach(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula once, on the flat arrays of the run."""
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
-    return [(_evaluate, (settings, symbols, slots.arrays_of(run, settings.variant.state)))]
+    return [(_evaluate, (settings, symbols, _seen(slots, slots.arrays_of(run, settings.variant.state))))]
 
 
 def _for_loop(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula for one parameter after the other."""
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
     singles = [slots.arrays_of(single, settings.variant.state) for single in slots.each(run)]
-    return [(_evaluate, (settings, symbols, arrays)) for arrays in singles]
+    return [(_evaluate, (settings, symbols, _seen(slots, arrays))) for arrays in singles]
 
 
 def _for_each_shape(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
@@ -106,7 +105,12 @@ def _for_each_shape(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
     symbols |= settings.variant.typed(slots.real)
     shaped = slots.shaped_arrays(run, settings.variant.state)
-    return [(_evaluate, (settings, symbols, arrays)) for arrays in shaped if arrays[0].size]
+    return [(_evaluate, (settings, symbols, _seen(slots, arrays))) for arrays in shaped if arrays[0].size]
+
+
+def _seen(slots: Slots, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arrays as formulas compute on them."""
+    return tuple(map(slots.device.formulas_array, arrays))
 
 
 def _is_fused(group: dict[str, Any]) -> bool:
@@ -128,12 +132,13 @@ def evaluation(settings: Settings, slots: Slots, place: int) -> tuple[Callable[.
     if _is_fused(settings.group):
         return settings.variant.kernel, _packed(settings, slots, place)
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(place))
-    return _evaluate_flat, (settings, symbols)
+    slots.device.check_formulas()
+    return _evaluate_flat, (settings, symbols, slots)
 
 
 def _evaluate_flat(*arguments: Any) -> None:
-    *arrays, (settings, symbols) = arguments
-    _evaluate(settings, symbols, tuple(arrays))
+    *arrays, (settings, symbols, slots) = arguments
+    _evaluate(settings, symbols, _seen(slots, tuple(arrays)))
 
 
 def _evaluate(settings: Settings, symbols: dict[str, Any], arrays: tuple[Array, ...]) -> None:

@@ -1,20 +1,21 @@
 """How a parameter group is laid out: slots in flat buffers, or loose arrays where derivatives must flow through."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import is_
 from typing import Any
 
 import numpy as np
 
-from .implementations import Algorithm, Launch, Settings, differentiate, settings_of
+from .cpu import CPU, Device, Launch
+from .implementations import Algorithm, Settings, differentiate, settings_of
 from .parameter import Parameter
 from .rows import plan_rows
-from .slots import Slots
+from .slots import MovedError, Slots
 from .state import Entry
 
 
 class Layout:
-    """One parameter group and where its parameters and their state live."""
+    """One parameter group and where its parameters and their state live: there, once ``occupy`` has been called."""
 
     def __init__(self, algorithm: Algorithm, group: dict[str, Any]) -> None:
         self.group = group
@@ -27,13 +28,25 @@ class Layout:
         unique = list(dict.fromkeys(self.params))
         if self.differentiable:
             for param in unique:
-                param.release()
+                param.check_release()
             self.loose = {param: {} for param in unique}
-            return
-        for dtype in dict.fromkeys(param.dtype for param in unique):
-            alike = [param for param in unique if param.dtype == dtype]
-            names, shapes_of = algorithm.state_arrays, algorithm._state_shapes
-            self.slots.append(Slots(alike, algorithm.initial_host, names, shapes_of))
+        else:
+            self.slots = _slots(algorithm, unique)
+
+    def occupy(self) -> None:
+        """Move the parameters to where this layout has made room for them."""
+        for param in self.loose:
+            param.release()
+        for slots in self.slots:
+            slots.occupy()
+
+    def moved(self, device: Device) -> list[Callable[[], None]]:
+        """Copy everything to another device. Until what this returns is called nothing has changed."""
+        if self.loose and device is not CPU:
+            raise RuntimeError(
+                f"differentiable=True computes where the arrays are that were handed over; none moves to {device.name}"
+            )
+        return [slots.moved(device) for slots in self.slots]
 
     def fits(self, group: dict[str, Any]) -> bool:
         """Return whether this is still the layout of the group, which a user may have edited."""
@@ -66,7 +79,11 @@ class Layout:
         settings = self._settings_of(algorithm)
         variant = settings.variant
         for slots in self.slots:
-            runs = slots.runs(variant.counts)
+            try:
+                runs = slots.runs(variant.counts)
+            except MovedError:
+                self._follow(algorithm)
+                return self.plan(algorithm)
             if runs and not variant.dense:
                 name = type(algorithm).__name__
                 raise RuntimeError(f"{name} does not support dense gradients, please consider Adam instead")
@@ -74,15 +91,28 @@ class Layout:
                 slots.prepare(variant.state, settings.initial)
             for run in runs:
                 if run.theta.size:
-                    launches += settings.implementation(settings, slots, run)
+                    planned = settings.implementation(settings, slots, run)
+                    launches += planned if slots.device is CPU else slots.device.launches(planned)
                 if slots.touched:
                     launches.append((slots.forget_rows, (run.first, run.stop)))
                 launches += self._count(algorithm, settings, slots, run.first, run.stop)
             if not runs or runs[0].span is not None:  # not all have a gradient in the flat one
-                for place in slots.sparse_places():
-                    launches.append(plan_rows(settings, slots, place))
-                    launches += self._count(algorithm, settings, slots, place, place + 1)
+                launches += self._plan_rows(algorithm, settings, slots)
         return launches
+
+    def _plan_rows(self, algorithm: Algorithm, settings: Settings, slots: Slots) -> Iterator[Launch]:
+        for place in slots.sparse_places():
+            yield from slots.device.launches([plan_rows(settings, slots, place)])
+            yield from self._count(algorithm, settings, slots, place, place + 1)
+
+    def _follow(self, algorithm: Algorithm) -> None:
+        """Move the state to where the parameters are now."""
+        slots = _slots(algorithm, list(self.members()))
+        for some in slots:
+            for param, place in some.places.items():
+                Entry(some, place).update(self.entry(param))
+        self.slots = slots
+        self.occupy()
 
     def _count(self, algorithm: Algorithm, settings: Settings, slots: Slots, first: int, stop: int) -> list[Launch]:
         if not settings.variant.counts:
@@ -109,6 +139,15 @@ class Layout:
                 data, state = differentiate(algorithm, self.group, param.data, param.grad, entry)
                 yield setattr, (param, "data", data)
                 yield entry.update, (state,)
+
+
+def _slots(algorithm: Algorithm, params: list[Parameter]) -> list[Slots]:
+    """Return slots for the parameters, by dtype and device."""
+    homes: dict[Any, list[Parameter]] = {}
+    for param in params:
+        homes.setdefault((param.dtype, param.place), []).append(param)
+    names, shapes_of = algorithm.state_arrays, algorithm._state_shapes
+    return [Slots(alike, algorithm.initial_host, names, shapes_of) for alike in homes.values()]
 
 
 def _is_fixed(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """The base of optimizers that ask a closure for the loss several times in a step: iterations, limits and state."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from math import isfinite
 from operator import index
 from typing import Any, ClassVar
@@ -8,8 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import kernels
-from .buffers import REAL_TYPE, Array
+from .arrays import Array
+from .buffers import REAL_TYPE
 from .checks import check_lr
+from .cpu import CPU, Device
+from .devices import device_of, on_gpu, to_host
+from .gpu import Gpu, on_stream
 from .line_search import Trial, strong_wolfe
 from .objective import Objective, real_size
 from .optimizer import Optimizer
@@ -32,20 +37,24 @@ class Minimizer(Optimizer):
     vector_lists: ClassVar[tuple[str, ...]] = ()
     number_lists: ClassVar[tuple[str, ...]] = ()
 
-    def step(self, closure: Callable[[], Any] | None = None, *, grads: Iterable[Any] | None = None) -> Any:
+    def step(
+        self, closure: Callable[[], Any] | None = None, *, grads: Iterable[Any] | None = None, stream: Any = None
+    ) -> Any:
         """Minimize, for as many iterations and evaluations as the options allow.
 
         Args:
             closure: sets the gradients and returns the loss; called several times. A parameter that it leaves without
                 a gradient has one of zeros.
             grads: not accepted, because gradients are needed at several points.
+            stream: a CUDA stream on which everything runs, and what the closure computes with CuPy; the host waits for
+                numbers of it (default: None, the default stream).
 
         Returns:
             What the closure returned first.
 
         Raises:
             TypeError: there is no closure, or it returns no number.
-            ValueError: there is a second group, or the state does not fit the parameters.
+            ValueError: there is a second group, parameters are on different devices, or the state does not fit them.
             KeyError: a part of the state is missing.
 
         Whatever raises, also in the closure: parameters and state are then what they were before the step.
@@ -57,6 +66,15 @@ class Minimizer(Optimizer):
         (group,) = self.param_groups
         self._check(group)
         params = self._members()
+        self._check_together(params)
+        place = params[0].place if params else CPU
+        with (
+            place.here() if isinstance(place, Gpu) else nullcontext(),
+            nullcontext() if stream is None else on_stream(stream),
+        ):
+            return self._minimize(group, params, closure)
+
+    def _minimize(self, group: dict[str, Any], params: list[Parameter], closure: Callable[[], Any]) -> Any:
         entry = self.state[params[0]] if params else {}
         memory = self._recalled(entry)
         # The first evaluation always takes place: its result is the step's.
@@ -143,13 +161,14 @@ class Minimizer(Optimizer):
         for name in (*self.vectors, *self.numbers, *self.vector_lists, *self.number_lists):
             if entry.get(name) is None:
                 raise KeyError(f"{name}: missing from the state, which has {list(entry)}")
-        size, dtype = sum(map(real_size, self._members())), self._dtype()
+        params, dtype = self._members(), self._dtype()
+        size, place = sum(map(real_size, params)), params[0].place
         for name in self.vectors:
-            memory[name] = _vector(name, entry[name], size, dtype)
+            memory[name] = _vector(name, entry[name], size, dtype, place)
         for name in self.numbers:
             memory[name] = number(name, entry[name])
         for name in self.vector_lists:
-            memory[name] = [_vector(name, value, size, dtype) for value in entry[name]]
+            memory[name] = [_vector(name, value, size, dtype, place) for value in entry[name]]
         for name in self.number_lists:
             memory[name] = [number(name, value) for value in entry[name]]
         lengths = {name: len(memory[name]) for name in (*self.vector_lists, *self.number_lists)}
@@ -184,6 +203,14 @@ class Minimizer(Optimizer):
         if len(groups) != 1:
             raise ValueError(f"{type(self).__name__} doesn't support per-parameter options (parameter groups)")
 
+    def _check_together(self, params: list[Parameter]) -> None:
+        devices = sorted({param.device for param in params})
+        if len(devices) > 1:
+            raise ValueError(
+                f"{type(self).__name__} takes all parameters for one vector, but there are some on "
+                f"{' and '.join(devices)}: write optimizer.to({devices[-1]!r})"
+            )
+
     def _members(self) -> list[Parameter]:
         return list(dict.fromkeys(self._params()))
 
@@ -199,10 +226,15 @@ def steepest_t(grad: Array) -> float:
     return min(1.0, 1.0 / size) if size else 1.0
 
 
-def _vector(name: str, value: Any, size: int, dtype: np.dtype[Any]) -> Array:
-    array = np.asarray(value)
+def _vector(name: str, value: Any, size: int, dtype: np.dtype[Any], place: Device) -> Array:
+    """Return a vector of the state in this dtype on this device. Raise if it cannot be one."""
+    if device_of(value) is not place:
+        value = to_host(value)
+    array = value if on_gpu(value) else np.asarray(value)
     if array.dtype.kind != "f":
         raise TypeError(f"state {name!r} has dtype {array.dtype}, but must be of {dtype}")
-    if array.shape != (size,):
-        raise ValueError(f"state {name!r} has shape {array.shape}, but must have shape {(size,)}")
-    return np.ascontiguousarray(array, dtype)
+    if tuple(array.shape) != (size,):
+        raise ValueError(f"state {name!r} has shape {tuple(array.shape)}, but must have shape {(size,)}")
+    if on_gpu(array):
+        return array if array.dtype == dtype else place.uploaded(np.asarray(to_host(array), dtype))
+    return place.uploaded(np.ascontiguousarray(array, dtype))

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import kernels
-from .buffers import REAL_TYPE, Array, FlatBuffer
+from .arrays import Array
+from .buffers import REAL_TYPE, FlatBuffer
+from .devices import to_host
 from .parameter import Parameter, gather, is_neighbour
 from .scalars import number
 
@@ -28,7 +30,7 @@ class Objective:
     As a context manager it takes the parameters back to where they were if anything raises.
 
     Args:
-        params: the parameters, in the order of the vector.
+        params: the parameters, in the order of the vector, on one device.
         closure: sets the gradients and returns the loss.
         dtype: of the vectors; at least as wide as the parameters'.
         max_eval: how often the closure may be called.
@@ -73,9 +75,11 @@ class Objective:
     def point(self) -> Array:
         """Return where the parameters are."""
         segments = self._laid_out()
-        point = np.empty(segments[-1].part.stop if segments else 0, self._dtype)
+        if not segments:
+            return np.empty(0, self._dtype)
+        point = self._vector(segments)
         for segment in segments:
-            point[segment.part] = segment.buffer.theta[segment.place]
+            kernels.memory.assign(point[segment.part], segment.buffer.theta[segment.place])
         return point
 
     def move(self, x: Array | None, d: Array, t: float) -> None:
@@ -86,21 +90,31 @@ class Objective:
 
     def _place(self, point: Array) -> None:
         for segment in self._laid_out():
-            segment.buffer.theta[segment.place] = point[segment.part]
+            kernels.memory.assign(segment.buffer.theta[segment.place], point[segment.part])
 
     def _gradient(self) -> Array:
         """Return the gradient, with zeros where a parameter has none."""
-        gradient = np.empty(self.size, self._dtype)
-        for segment in self._laid_out():
-            part = gradient[segment.part]
-            if segment.buffer.missing == 0:
-                part[:] = segment.buffer.grad[segment.place]
+        segments = self._laid_out()
+        if not segments:
+            return np.empty(0, self._dtype)
+        gradient = self._vector(segments)
+        for segment in segments:
+            part, buffer = gradient[segment.part], segment.buffer
+            if buffer.missing == 0:
+                kernels.memory.assign(part, buffer.grad[segment.place])
                 continue
             end = 0
             for param in segment.params:
                 begin, end = end, end + real_size(param)
-                part[begin:end] = 0 if param.grad is None else _dense(param)
+                if param.grad is None:
+                    buffer.device.fill(part[begin:end], 0)
+                else:
+                    kernels.memory.assign(part[begin:end], _dense(param, buffer))
         return gradient
+
+    def _vector(self, segments: list[Segment]) -> Array:
+        """Return a new vector where the parameters are."""
+        return kernels.memory.empty(segments[-1].part.stop, self._dtype, segments[0].buffer.theta)
 
     def _laid_out(self) -> list[Segment]:
         """Return where the parameters lie, found anew if another optimizer has moved some."""
@@ -138,6 +152,9 @@ def _width(param: Parameter) -> int:
     return 2 if param.dtype.kind == "c" else 1
 
 
-def _dense(param: Parameter) -> Array:
-    grad = param.grad.to_dense() if param.has_sparse_grad else param.grad
+def _dense(param: Parameter, buffer: FlatBuffer) -> Any:
+    """Return a gradient as a flat array of real numbers, where the buffer is or NumPy's."""
+    if param.has_flat_grad:
+        return buffer.flats(param.offset, param.size)[1]
+    grad = to_host(param.grad.to_dense())
     return np.ascontiguousarray(grad).reshape(-1).view(REAL_TYPE[grad.dtype])

@@ -5,21 +5,22 @@ from itertools import chain
 from typing import Any, ClassVar
 from warnings import warn
 
-import numpy as np
-
-from . import checkpoint
+from . import checkpoint, devices
 from .checks import check_arithmetic, check_implementation
+from .cpu import Launch
+from .gpu import on_stream
 from .hooks import (
     HookRegistry,
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
     with_step_hooks,
 )
-from .implementations import Launch, Variant
+from .implementations import Variant
 from .layout import Layout
 from .parameter import Parameter
+from .places import copied
 from .slots import Host
-from .state import State, copied
+from .state import State
 
 __all__ = ["Optimizer", "register_optimizer_step_post_hook", "register_optimizer_step_pre_hook", "required"]
 
@@ -82,8 +83,7 @@ class Optimizer(HookRegistry):
         checked: list[dict[str, Any]] = []
         for group in groups:
             checked.append(self._checked_group(group, checked))
-        for group, full in zip(groups, checked, strict=True):
-            self._adopt(group, full)
+        self._adopt(groups, checked)
 
     @property
     def state(self) -> State:
@@ -111,34 +111,79 @@ class Optimizer(HookRegistry):
             param_group: ``"params"`` and any options; options that it does not give are added to it.
 
         """
-        self._adopt(param_group, self._checked_group(param_group, self.param_groups))
+        self._adopt([param_group], [self._checked_group(param_group, self.param_groups)])
 
-    def step(self, closure: Callable[[], Any] | None = None, *, grads: Iterable[Any] | None = None) -> Any:
+    def to(self, device: Any) -> "Optimizer":
+        """Move all parameters, their gradients and their state to a device, and return the optimizer.
+
+        Options stay as they are. Arrays that ``p.data``, ``p.grad`` and ``state`` returned before show the old place.
+
+        Args:
+            device: ``"cpu"``, ``"cuda"`` for the current GPU, or ``"cuda:1"``.
+
+        Raises:
+            ValueError: there is no device of that name.
+            RuntimeError: there is no such GPU, no driver or no numba-cuda, or a group has ``differentiable=True``.
+            MemoryError: the device is full. Nothing has moved then.
+
+        """
+        target = devices.device(device)
+        moves = list(chain.from_iterable(layout.moved(target) for layout in self._current()))
+        for move in moves:
+            move()
+        return self
+
+    def step(
+        self, closure: Callable[[], Any] | None = None, *, grads: Iterable[Any] | None = None, stream: Any = None
+    ) -> Any:
         """Change every parameter that has a gradient, once.
 
         Args:
             closure: computes the loss and sets the gradients; called first (default: None).
             grads: gradients in the order of the parameters, None for those that sit this step out, assigned first to
                 ``p.grad`` (default: None, which leaves the gradients as they are).
+            stream: a CUDA stream on which the kernels run: numba.cuda's, CuPy's, torch's, or its handle (default: None,
+                the default stream). Parameters on the CPU do not use it.
 
         Returns:
-            What the closure returned, or None.
+            What the closure returned, or None. On a GPU the step may still be running then.
 
         Raises:
-            ValueError: a gradient has the wrong shape, or there are more or fewer gradients than parameters.
-            TypeError: a gradient has another dtype than its parameter.
+            ValueError: a gradient has the wrong shape, there are more or fewer gradients than parameters, or there is a
+                stream and parameters are on several GPUs.
+            TypeError: a gradient has another dtype than its parameter, or is on another device.
 
         """
+        if stream is not None:
+            self._check_stream()
         loss = None if closure is None else closure()
+        if stream is None:
+            self._step(grads)
+        else:
+            with on_stream(stream):
+                self._step(grads)
+        return loss
+
+    def _check_stream(self) -> None:
+        gpus = sorted({param.device for param in self._params()} - {"cpu"})
+        if len(gpus) > 1:
+            raise ValueError(f"a stream belongs to one GPU, but there are parameters on {' and '.join(gpus)}")
+
+    def _step(self, grads: Iterable[Any] | None) -> None:
         if grads is not None:
             self._assign(grads)
         # The whole step is planned before any of it is carried out: an error changes nothing.
         launches: list[Launch] = []
         for layout in self._current():
             launches += layout.plan(self)
-        for call, arguments in launches:
-            call(*arguments)
-        return loss
+        left = iter(launches)
+        try:
+            for call, arguments in left:
+                call(*arguments)
+        except Exception as error:
+            done = len(launches) - 1 - sum(1 for _ in left)
+            error.add_note(f"The step has done and counted {done} of its {len(launches)} parts; the others not.")
+            raise
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Remove all gradients, or set those that exist to zero, in place.
@@ -184,6 +229,8 @@ class Optimizer(HookRegistry):
         entries = checkpoint.entries(self, groups, state_dict)
         layouts = [Layout(self, group) for group in groups]
         checkpoint.fill(layouts, entries)
+        for layout in layouts:
+            layout.occupy()
         self.param_groups, self._layouts, self._parked = groups, layouts, {}
         for hook in self._load_post.values():
             hook(self)
@@ -259,8 +306,8 @@ class Optimizer(HookRegistry):
         flat = {id(param.buffer): param.buffer.grad for param in params if param.buffer is not None}
         # A gradient may lie in the flat gradient itself, where an earlier assignment would overwrite it.
         held = [
-            np.copy(grad)
-            if isinstance(grad, np.ndarray) and any(np.may_share_memory(grad, buffer) for buffer in flat.values())
+            devices.device_of(grad).duplicate(grad)
+            if any(devices.may_overlap(grad, buffer) for buffer in flat.values())
             else grad
             for grad in grads
         ]
@@ -284,14 +331,17 @@ class Optimizer(HookRegistry):
         checkpoint.check_disjoint(full, others)
         return full
 
-    def _adopt(self, group: dict[str, Any], full: dict[str, Any]) -> None:
+    def _adopt(self, groups: list[dict[str, Any]], checked: list[dict[str, Any]]) -> None:
         layouts = self._current()
-        layout = Layout(self, full)
-        self._unpark(layout)
-        group.update(full)
-        layout.group = group
-        self.param_groups.append(group)
-        layouts.append(layout)
+        # Room for all of them is made before the first parameter moves.
+        new = [Layout(self, full) for full in checked]
+        for group, full, layout in zip(groups, checked, new, strict=True):
+            self._unpark(layout)
+            layout.occupy()
+            group.update(full)
+            layout.group = group
+            self.param_groups.append(group)
+            layouts.append(layout)
 
     def _current(self) -> list[Layout]:
         """Return the layouts, made anew for groups that a user has replaced, removed or given other parameters."""
@@ -310,6 +360,7 @@ class Optimizer(HookRegistry):
                     group.update(normal)
                 layout.group = group
                 self._unpark(layout)
+                layout.occupy()
         return self._layouts
 
     def _unpark(self, layout: Layout) -> None:

@@ -1,17 +1,21 @@
 """Parameters: arrays that an optimizer changes, each with the gradient that says how."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from .buffers import REAL_TYPE, Array, FlatBuffer
-from .errors import GradientShapeError, GradientTypeError
+from . import devices
+from .arrays import Array, carries_derivatives, dtype_name, library, unmasked
+from .assignment import checked
+from .buffers import REAL_TYPE, FlatBuffer
+from .cpu import CPU, Device
+from .errors import GradientTypeError
 from .formulas.namespace import namespace
 from .sparse import SparseGrad, is_scipy
 
-_ACCEPTED = ", ".join(dtype.name for dtype in REAL_TYPE)
+_ACCEPTED = [dtype.name for dtype in REAL_TYPE]
 
 
 class Parameter:
@@ -22,14 +26,21 @@ class Parameter:
     read-only, so that nothing is written to the old place unnoticed. After that ``data`` and ``grad`` stay the same
     arrays for good: keep them, write into them, hand them to ``out=``.
 
+    On a GPU ``data`` and ``grad`` are CuPy arrays, if CuPy is installed, and Numba device arrays otherwise. Arrays have
+    no read-only flag there: take them anew after building an optimizer, and after ``to``.
+
     Args:
-        array: anything that ``numpy.asarray`` takes, of float32, float64, complex64 or complex128, of any shape.
-            Arrays of autograd, JAX and torch that carry derivatives are kept as they are, for optimizers with
+        array: anything that ``numpy.asarray`` takes, of float32, float64, complex64 or complex128, of any shape; or an
+            array on a GPU with ``__cuda_array_interface__`` or DLPack, as CuPy, Numba, JAX and torch have them. Arrays
+            of autograd, JAX and torch that carry derivatives are kept as they are, for optimizers with
             ``differentiable=True``.
         name: what to call it in messages and ``repr`` (default: None).
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, where the values are to be (default: None, where the array is).
 
     Raises:
         TypeError: the array is of another dtype, or masked.
+        ValueError: there is no device of that name.
+        RuntimeError: there is no such GPU, or no driver, or numba-cuda is not installed.
 
     >>> p = Parameter([1.0, 2.0], name="w")
     >>> p.grad = np.array([0.5, 0.5])
@@ -47,28 +58,34 @@ class Parameter:
     _grad: Any
     _sparse: SparseGrad | None
 
-    def __init__(self, array: Any, name: str | None = None) -> None:
+    def __init__(self, array: Any, name: str | None = None, device: Any = None) -> None:
         self.name = name
         self.offset = 0
         self.has_flat_grad, self._sparse = False, None
         if carries_derivatives(array):
+            if device is not None:
+                kind = type(array).__name__
+                raise TypeError(f"{self._label} leaves its {kind}, which carries derivatives, where it is: omit device")
             self.buffer, self._data, self._grad = None, array, None
             return
-        values = unmasked(array, f"the values of {self._label}")
-        dtype = values.dtype.newbyteorder("=")
-        if dtype not in REAL_TYPE:
+        source = devices.device_of(array)
+        target = source if device is None else devices.device(device)
+        values = unmasked(array, f"the values of {self._label}") if source is CPU else array
+        if dtype_name(values.dtype) not in _ACCEPTED:
             raise TypeError(
-                f"{self._label} must be of {_ACCEPTED}, but is of {values.dtype}: write array.astype(np.float32)"
+                f"{self._label} must be of {', '.join(_ACCEPTED)}, but is of {values.dtype}: "
+                "write array.astype(np.float32)"
             )
-        self._hold(values.astype(dtype, copy=False))
+        values = values if source is CPU else source.kernels_array(values)
+        self._hold(values if target is source else source.host(values), target)
 
-    def _hold(self, values: Array) -> None:
+    def _hold(self, values: Any, device: Device) -> None:
         """Copy the values into a buffer of their own, without a gradient."""
         self.offset, self.has_flat_grad, self._sparse = 0, False, None
-        self.buffer = FlatBuffer(values.dtype, values.size)
+        self.buffer = FlatBuffer(np.dtype(dtype_name(values.dtype)), values.size, device)
         self.buffer.missing = 1
-        self._data, self._grad = self.buffer.views(0, values.shape)
-        self._data[...] = values
+        self._data, self._grad = self.buffer.views(0, tuple(values.shape))
+        device.copy(self._data, values)
 
     @property
     def data(self) -> Any:
@@ -83,7 +100,7 @@ class Parameter:
         if self.buffer is None:
             self._data = _owned(checked)
         else:
-            self._data[...] = checked
+            self.buffer.device.copy(self._data, checked)
 
     @property
     def grad(self) -> Any:
@@ -109,7 +126,7 @@ class Parameter:
             if self.buffer is None:
                 self._grad = _owned(checked)
             else:
-                self._grad[...] = checked
+                self.buffer.device.copy(self._grad, checked)
         self._mark(True)
         self._sparse = None
 
@@ -143,7 +160,7 @@ class Parameter:
         if self.is_foreign or carries_derivatives(self._grad):
             self._grad = namespace(self._grad).zeros_like(self._grad)
         else:
-            self._grad[...] = 0
+            self.place.fill(self._grad, 0)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -173,11 +190,35 @@ class Parameter:
 
     @property
     def device(self) -> str:
-        """Where the values are."""
-        return "cpu"
+        """Where the values are: "cpu", or "cuda:0" and so on."""
+        return str(self._data.device) if library(self._data) == "torch" else self.place.name
+
+    @property
+    def place(self) -> Device:
+        """The device that has the buffer."""
+        return CPU if self.buffer is None else self.buffer.device
+
+    def to(self, device: Any) -> "Parameter":
+        """Move values and gradient to a device, and return the parameter. Its optimizer's state follows in a step.
+
+        Raises:
+            TypeError: the values carry another library's derivatives.
+            ValueError: there is no device of that name.
+            RuntimeError: there is no such GPU, or no driver, or numba-cuda is not installed.
+
+        """
+        target = devices.device(device)
+        self.check_plain()
+        if self.place is not target:
+            gathered([self], target)()
+        return self
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self._data, dtype=dtype, copy=copy)
+        if self.place is CPU:
+            return np.array(self._data, dtype=dtype, copy=copy)
+        if copy is False:
+            raise ValueError(f"{self._label} is on {self.device}, and NumPy sees no more than a copy of it")
+        return np.asarray(self.place.host(self._data), dtype=dtype)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -185,12 +226,15 @@ class Parameter:
     def __repr__(self) -> str:
         def text(values: Any) -> str:
             plain = self.buffer is not None and not isinstance(values, SparseGrad)
-            return np.array2string(np.asarray(values), separator=", ", threshold=20) if plain else repr(values)
+            if not plain:
+                return repr(values)
+            return np.array2string(devices.to_host(values), separator=", ", threshold=20)
 
         name = "" if self.name is None else f", name={self.name!r}"
         dtype = "" if self.dtype == np.float64 or self.buffer is None else f", dtype={self.dtype}"
         grad = "" if self.grad is None else f", grad={text(self.grad)}"
-        return f"Parameter({text(self._data)}{dtype}{name}{grad})"
+        device = "" if self.place is CPU else f", device={self.device!r}"
+        return f"Parameter({text(self._data)}{dtype}{name}{device}{grad})"
 
     def __copy__(self) -> "Parameter":
         copied = Parameter(self._data, self.name)
@@ -199,29 +243,52 @@ class Parameter:
 
     def __getstate__(self) -> dict[str, Any]:
         # Not the buffer: a copy of one parameter would carry all of its neighbours. Slots gather theirs again.
-        return {"name": self.name, "data": self._data, "grad": self.grad, "loose": self.buffer is None}
+        state = {"name": self.name, "data": self._data, "grad": self.grad, "loose": self.buffer is None}
+        if self.place is CPU:
+            return state
+        arrays = {name: devices.to_host(state[name]) for name in ("data", "grad")}
+        return state | arrays | {"device": self.place}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.name = state["name"]
         if state["loose"]:
             self.offset, self.buffer, self._data, self._grad = 0, None, state["data"], state["grad"]
             self.has_flat_grad, self._sparse = self._grad is not None, None
+            return
+        place = state.get("device", CPU)
+        self._hold(state["data"], place)
+        if isinstance(state["grad"], np.ndarray):
+            place.copy(self._grad, state["grad"])
+            self._mark(True)
         else:
-            self._hold(state["data"])
             self.grad = state["grad"]
 
-    def move_to(self, buffer: FlatBuffer, offset: int) -> None:
-        """Move values and gradient into a buffer, at this element. Arrays of the old place become read-only."""
+    def copy_to(self, buffer: FlatBuffer, offset: int) -> tuple[Any, Any]:
+        """Copy values and gradient into a buffer, at this element, and return the arrays that show them there."""
         data, grad = buffer.views(offset, self.shape)
-        data[...] = self._data
+        place, target = self.place, buffer.device
+        target.copy(data, self._data if place is target else place.host(self._data))
         if self._grad is not None and self.has_flat_grad:
-            grad[...] = self._grad
+            target.copy(grad, self._grad if place is target else place.host(self._grad))
+        return data, grad
+
+    def move_to(self, buffer: FlatBuffer, offset: int, data: Any, grad: Any) -> None:
+        """Be what these arrays of a buffer show. Arrays of the old place become read-only."""
         self._leave()
         buffer.missing += not self.has_flat_grad
         self.buffer, self.offset, self._data, self._grad = buffer, offset, data, grad
 
+    def check_release(self) -> None:
+        """Raise if values and gradient cannot be on their own."""
+        if self.place is not CPU:
+            raise RuntimeError(
+                f"{self._label} is on {self.device}, where arrays carry no derivatives: differentiable=True needs an "
+                "array of JAX's or torch's that does, or Parameter.to('cpu')"
+            )
+
     def release(self) -> None:
         """Keep values and gradient as two arrays on their own, which the next step replaces instead of changing."""
+        self.check_release()
         if self.buffer is not None:
             data, grad = self._data.copy(), self._grad.copy()
             self._leave()
@@ -232,8 +299,8 @@ class Parameter:
             return
         self.buffer.moves += 1
         self.buffer.missing -= not self.has_flat_grad
-        self._data.flags.writeable = False
-        self._grad.flags.writeable = False
+        self.place.retire(self._data)
+        self.place.retire(self._grad)
 
     @property
     def _label(self) -> str:
@@ -251,49 +318,14 @@ class Parameter:
             )
         sparse = gradient if isinstance(gradient, SparseGrad) else SparseGrad.from_scipy(gradient)
         sparse.check(self._label, self.shape, self.dtype)
+        if sparse.place not in (CPU, self.place):
+            raise GradientTypeError(
+                f"assigned gradient of {self._label} is on {sparse.place.name}, but the parameter is on {self.device}"
+            )
         return sparse
 
     def _checked(self, values: Any, what: str) -> Any:
-        keep = self.buffer is None and (
-            carries_derivatives(values) or (self.is_foreign and library(values) == library(self._data))
-        )
-        if not keep and not hasattr(values, "__array__") and not hasattr(values, "__array_interface__"):
-            raise GradientTypeError(
-                f"assigned {what} of {self._label} expected to be an array or None but got {what} of type "
-                f"{type(values).__name__!r}: write np.asarray(values, np.{dtype_name(self.dtype)})"
-            )
-        array = values if keep else unmasked(values, f"the {what} of {self._label}")
-        if array.dtype != self.dtype and dtype_name(array.dtype) != dtype_name(self.dtype):
-            raise GradientTypeError(
-                f"assigned {what} of {self._label} has dtype {array.dtype}, but the parameter has dtype {self.dtype}: "
-                f"write values.astype(np.{dtype_name(self.dtype)})"
-            )
-        shape = tuple(array.shape)
-        if shape != self.shape:
-            raise GradientShapeError(
-                f"assigned {what} of {self._label} has shape {shape}, but the parameter has shape {self.shape}"
-            )
-        return array
-
-
-def carries_derivatives(array: Any) -> bool:
-    """Return whether an array carries another library's derivatives, which a copy into NumPy would cut off."""
-    if library(array) == "torch":
-        return bool(getattr(array, "requires_grad", False))
-    # JAX's concrete arrays are jaxlib's; what it traces is its own.
-    return library(array) in ("autograd", "jax")
-
-
-def library(value: Any) -> str:
-    """Return the name of the package that a value's type comes from."""
-    return type(value).__module__.partition(".")[0]
-
-
-def unmasked(values: Any, what: str) -> Array:
-    """Return the values as a NumPy array. Raise if they are masked: what lies under a mask would be used unnoticed."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{what} must not be a masked array: write array.filled(0)")
-    return np.asarray(values)
+        return checked(values, what, self._label, self._data, None if self.buffer is None else self.buffer.device)
 
 
 def _owned(array: Any) -> Any:
@@ -301,22 +333,32 @@ def _owned(array: Any) -> Any:
     return np.array(array) if isinstance(array, np.ndarray) else array
 
 
-def dtype_name(dtype: Any) -> str:
-    """Return what a dtype is called whatever its byte order and its library, so that torch's equal NumPy's."""
-    return dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]
+def gathered(params: Sequence[Parameter], device: Device) -> Callable[[], None]:
+    """Copy parameters of one dtype into one buffer of a device, in this order, unless they lie so already.
+
+    Returns what makes the buffer theirs. Until it is called nothing has changed, and it does not fail.
+    """
+    is_there = params[0].buffer is not None and params[0].place is device
+    if is_there and all(is_neighbour(left, right) for left, right in pairwise(params)):
+        return lambda: None
+    for param in params:
+        param.check_plain()
+    buffer = FlatBuffer(params[0].dtype, sum(param.size for param in params), device)
+    moves, offset = [], 0
+    for param in params:
+        moves.append((param, offset, *param.copy_to(buffer, offset)))
+        offset += param.size
+
+    def move() -> None:
+        for param, offset, data, grad in moves:
+            param.move_to(buffer, offset, data, grad)
+
+    return move
 
 
 def gather(params: Sequence[Parameter]) -> None:
-    """Make parameters of one dtype neighbours in one buffer, in this order, unless they are already."""
-    if params[0].buffer is not None and all(is_neighbour(left, right) for left, right in pairwise(params)):
-        return
-    for param in params:
-        param.check_plain()
-    buffer = FlatBuffer(params[0].dtype, sum(param.size for param in params))
-    offset = 0
-    for param in params:
-        param.move_to(buffer, offset)
-        offset += param.size
+    """Make parameters of one dtype and device neighbours in one buffer, in this order, unless they are already."""
+    gathered(params, params[0].place)()
 
 
 def is_neighbour(left: Parameter, right: Parameter) -> bool:

@@ -1,4 +1,4 @@
-"""The state that is kept for the parameters of one group and one dtype, and the runs of them that can step at once."""
+"""The state of the parameters of one group, dtype and device, and the runs of them that can step at once."""
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -7,12 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .buffers import REAL_TYPE, Array, FlatBuffer, aligned_zeros
-from .parameter import Parameter, gather, is_neighbour
+from .buffers import REAL_TYPE, FlatBuffer
+from .cpu import CPU, Device
+from .parameter import Parameter, gather, gathered, is_neighbour
+from .places import copied
 
 # What is kept for a parameter beside arrays, such as {"step": 3}; None while there is no state. Never changed in place:
 # parameters share one object for as long as they agree.
 Host = dict[str, Any] | None
+
+
+class MovedError(RuntimeError):
+    """Parameters have moved to another device than their state's."""
 
 
 class Run(NamedTuple):
@@ -20,14 +26,15 @@ class Run(NamedTuple):
 
     first: int  # the first parameter, as its place in the slots
     stop: int  # behind the last one
-    theta: Array
-    grad: Array
+    theta: Any
+    grad: Any
     span: slice | None  # their elements in the state arrays; None is all
 
 
 class Slots:
     """State arrays and host state of some parameters, each array flat and in the parameters' order.
 
+    The parameters move into one buffer when ``occupy`` is called, which does not fail: there is room for them by then.
     While all parameters agree, ``host`` is what they share and ``hosts`` is None. When they part, because some had no
     gradient, ``hosts`` has an entry for each.
     """
@@ -39,16 +46,15 @@ class Slots:
         array_names: tuple[str, ...],
         shapes_of: Callable[[tuple[int, ...]], Mapping[str, tuple[int, ...] | None]] = lambda _: {},
     ) -> None:
-        gather(params)
         self.params = params
+        self.device = params[0].place
+        self._move: Callable[[], None] | None = gathered(params, self.device)
         self.places = {param: place for place, param in enumerate(params)}
         self.initial_host = initial_host
         self.array_names = array_names
-        buffer = params[0].buffer
-        assert buffer is not None
-        self.dtype = buffer.dtype
-        self.real = REAL_TYPE[buffer.dtype]
-        width = buffer.dtype.itemsize // self.real.itemsize
+        self.dtype: np.dtype[Any] = params[0].dtype
+        self.real = REAL_TYPE[self.dtype]
+        width = self.dtype.itemsize // self.real.itemsize
         self.offsets: list[int] = np.cumsum([0] + [width * param.size for param in params]).tolist()
         # State arrays of another shape than their parameter's, by name: None is that a parameter has none.
         self.shapes: dict[str, list[tuple[int, ...] | None]] = {}
@@ -59,16 +65,22 @@ class Slots:
             self.shapes[name] = shapes
             sizes = [0 if shape is None else width * prod(shape) for shape in shapes]
             self.sections[name] = np.cumsum([0, *sizes]).tolist()
-        self.arrays: dict[str, Array] = {}
+        self.arrays: dict[str, Any] = {}
         self.extras: dict[int, dict[Any, Any]] = {}
         self.host: Host = None
         self.hosts: list[Host] | None = None
         self._whole: list[Run] | None = None
-        self._taken: tuple[Run, tuple[str, ...], tuple[Array, ...]] | None = None
+        self._taken: tuple[Run, tuple[str, ...], tuple[Any, ...]] | None = None
         self._home: tuple[Any, int] = (None, 0)
         # The rows that have state, by parameter, where sparse gradients have made it; forgotten when others have.
-        self.touched: dict[int, Array] = {}
+        self.touched: dict[int, np.ndarray[Any, Any]] = {}
         self._filled = False  # whether state that has not begun may be other than 0
+
+    def occupy(self) -> None:
+        """Move the parameters into their buffer."""
+        if self._move is not None:
+            self._move()
+            self._move = None  # it knows the buffer, which others may leave
 
     def runs(self, stateful: bool) -> list[Run]:
         """Return what has a gradient, cut where neighbours differ in host state or do not touch in memory."""
@@ -82,6 +94,8 @@ class Slots:
 
     def _settle(self) -> FlatBuffer:
         """Find the run of all parameters, if they lie in one piece, as they do until another optimizer moves some."""
+        if any(param.place is not self.device for param in self.params):
+            raise MovedError
         if any(param.buffer is None for param in self.params):
             # An optimizer with differentiable=True has taken them out.
             gather(self.params)
@@ -113,14 +127,14 @@ class Slots:
         span = slice(self.offsets[first], self.offsets[stop])
         return Run(first, stop, *self._slices(first, stop), span)
 
-    def _slices(self, first: int, stop: int) -> tuple[Array, Array]:
+    def _slices(self, first: int, stop: int) -> tuple[Any, Any]:
         param = self.params[first]
         assert param.buffer is not None
         begin = param.offset * (self.dtype.itemsize // self.real.itemsize)
         end = begin + self.offsets[stop] - self.offsets[first]
         return param.buffer.theta[begin:end], param.buffer.grad[begin:end]
 
-    def arrays_of(self, run: Run, names: tuple[str, ...]) -> tuple[Array, ...]:
+    def arrays_of(self, run: Run, names: tuple[str, ...]) -> tuple[Any, ...]:
         """Return parameters, gradients and these state arrays of a run, in the order in which kernels take them."""
         if run.span is not None:
             return (run.theta, run.grad, *[self.arrays[name][run.span] for name in names])
@@ -146,13 +160,13 @@ class Slots:
         for place in range(first, stop):
             self.touched.pop(place, None)
 
-    def shaped_arrays(self, run: Run, names: tuple[str, ...]) -> Iterator[tuple[Array, ...]]:
+    def shaped_arrays(self, run: Run, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
         """Yield each parameter of a run: values, gradient and state arrays, in their shapes. What it lacks is empty."""
-        nothing = np.empty(0, self.real)
+        nothing, see = self.device.zeros(0, self.real), self.device.kernels_array
         for place in range(run.first, run.stop):
             param = self.params[place]
-            state = (nothing if self.shape_of(name, place) is None else self.view(name, place) for name in names)
-            yield (param.data, param.grad, *state)
+            state = (nothing if self.shape_of(name, place) is None else self._shaped(name, place) for name in names)
+            yield (see(param.data), see(param.grad), *state)
 
     def prepare(self, names: tuple[str, ...], fill: Mapping[str, float]) -> None:
         """Make sure that these state arrays exist. It shows nowhere until a parameter has state."""
@@ -163,7 +177,7 @@ class Slots:
                         f"{name}: the option that needs this state was switched on after the first step; "
                         f"the state has {', '.join(self.arrays)}"
                     )
-                self.arrays[name] = aligned_zeros(self._offsets_of(name)[-1], self.real)
+                self.arrays[name] = self.device.zeros(self._offsets_of(name)[-1], self.real)
         if any(fill.values()) or self._filled:
             self._fill(names, fill)
             self._filled = any(fill.values())
@@ -181,7 +195,7 @@ class Slots:
             offsets = self._offsets_of(name)
             for place in places:
                 span = slice(None) if place is None else slice(offsets[place], offsets[place + 1])
-                self.arrays[name][span] = values.get(name, 0.0)
+                self.device.fill(self.arrays[name][span], values.get(name, 0.0))
 
     def host_of(self, place: int) -> Host:
         """Return a parameter's host state."""
@@ -199,11 +213,18 @@ class Slots:
         if self.hosts[-1] == host and all(other == host for other in self.hosts):
             self.host, self.hosts = host, None
 
-    def view(self, name: str, place: int) -> Array:
-        """Return a parameter's part of a state array, in its own dtype and shape."""
-        offsets, shape = self._offsets_of(name), self.shape_of(name, place)
+    def view(self, name: str, place: int) -> Any:
+        """Return a parameter's part of a state array as users see it, in its own dtype and shape."""
+        shape = self.shape_of(name, place)
         assert shape is not None
-        return self.arrays[name][offsets[place] : offsets[place + 1]].view(self.dtype).reshape(shape)
+        return self.device.array(self._flat(name, place), self.dtype, shape)
+
+    def _flat(self, name: str, place: int) -> Any:
+        offsets = self._offsets_of(name)
+        return self.arrays[name][offsets[place] : offsets[place + 1]]
+
+    def _shaped(self, name: str, place: int) -> Any:
+        return self._flat(name, place).view(self.dtype).reshape(self.shape_of(name, place))
 
     def shape_of(self, name: str, place: int) -> tuple[int, ...] | None:
         """Return the shape of a parameter's part of a state array, or None if it has none."""
@@ -215,22 +236,49 @@ class Slots:
     def write(self, name: str, place: int, values: Any) -> None:
         """Copy values into a parameter's part of a state array."""
         if name not in self.arrays:
-            self.arrays[name] = aligned_zeros(self._offsets_of(name)[-1], self.real)
-        self.view(name, place)[...] = values
+            self.arrays[name] = self.device.zeros(self._offsets_of(name)[-1], self.real)
+        self.device.copy(self._shaped(name, place), values)
         self.touched.pop(place, None)
         self._begin(place)
+
+    def erase(self, place: int) -> None:
+        """Set a parameter's part of all state arrays to zero."""
+        for name in self.arrays:
+            if self.shape_of(name, place) is not None:
+                self.device.fill(self._flat(name, place), 0)
+
+    def moved(self, device: Device) -> Callable[[], None]:
+        """Copy parameters and state arrays to another device. Until what this returns is called nothing has changed."""
+        occupy = gathered(self.params, device)
+        arrays = {name: self._copied(array, device) for name, array in self.arrays.items()}
+
+        def move() -> None:
+            occupy()
+            self.device, self.arrays = device, arrays
+            self._whole, self._taken, self._home = None, None, (None, 0)
+
+        return move
+
+    def _copied(self, array: Any, device: Device) -> Any:
+        copy = device.zeros(array.size, self.real)
+        device.copy(copy, array if device is self.device else self.device.host(array))
+        return copy
 
     def _begin(self, place: int) -> None:
         if self.host_of(place) is None:
             self.set_host(place, place + 1, dict(self.initial_host))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0)}
+        kept = self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0)}
+        if self.device is not CPU:
+            kept["arrays"] = {name: self.device.host(array) for name, array in self.arrays.items()}
+            kept["extras"] = {place: copied(entry) for place, entry in self.extras.items()}
+        return kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         # Copied parameters come one by one, and copied arrays are not aligned.
-        gather(self.params)
+        gathered(self.params, self.device)()
         for name, array in self.arrays.items():
-            self.arrays[name] = aligned_zeros(array.size, array.dtype)
-            self.arrays[name][:] = array
+            self.arrays[name] = self.device.zeros(array.size, array.dtype)
+            self.device.copy(self.arrays[name], array)

@@ -5,8 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from .buffers import REAL_TYPE, Array
+from . import devices
+from .arrays import Array, dtype_name
+from .buffers import REAL_TYPE
+from .cpu import CPU, Device
 from .errors import GradientShapeError, GradientTypeError
+
+_ACCEPTED = [dtype.name for dtype in REAL_TYPE]
 
 
 class SparseGrad:
@@ -18,7 +23,8 @@ class SparseGrad:
     Args:
         indices: integers of shape (n,), the rows; or of shape (k, n), as ``torch.sparse_coo_tensor`` has them: n
             positions in the first k dimensions.
-        values: what is there, of shape (n, ...) with the remaining dimensions of the shape. Copied.
+        values: what is there, of shape (n, ...) with the remaining dimensions of the shape. Copied where they are; on a
+            GPU they stay there, unless a row is named twice. Indices are checked and kept on the host.
         shape: the shape of the parameter.
 
     Raises:
@@ -37,29 +43,32 @@ class SparseGrad:
 
     def __init__(self, indices: Any, values: Any, shape: tuple[int, ...]) -> None:
         shape = tuple(int(length) for length in shape)
-        places = np.asarray(indices)
+        places = np.asarray(devices.to_host(indices))
         if places.size and places.dtype.kind not in "iu":
             raise TypeError(f"indices must be integers, but are of {places.dtype}")
         places = np.atleast_2d(places.astype(np.int64, copy=False))
-        values = np.array(values, order="C")
-        if values.dtype not in REAL_TYPE:
+        device = devices.device_of(values)
+        if device is CPU:
+            values = np.array(values, order="C")
+        if dtype_name(values.dtype) not in _ACCEPTED:
             raise TypeError(
-                f"values must be of {', '.join(dtype.name for dtype in REAL_TYPE)}, but are of {values.dtype}: "
-                "write values.astype(np.float32)"
+                f"values must be of {', '.join(_ACCEPTED)}, but are of {values.dtype}: write values.astype(np.float32)"
             )
         if places.ndim != 2 or len(places) > len(shape):
             raise ValueError(f"indices of shape {np.shape(indices)} do not fit into the shape {shape}")
         leading, width = shape[: len(places)], shape[len(places) :]
-        if values.shape != (places.shape[1], *width):
+        if tuple(values.shape) != (places.shape[1], *width):
             raise ValueError(
-                f"values have shape {values.shape}, but {places.shape[1]} indices into {shape} need "
+                f"values have shape {tuple(values.shape)}, but {places.shape[1]} indices into {shape} need "
                 f"{(places.shape[1], *width)}"
             )
         for axis, (place, length) in enumerate(zip(places, leading, strict=True)):
             outside = place[(place < 0) | (place >= length)]
             if outside.size:
                 raise IndexError(f"index {outside[0]} is out of bounds for axis {axis} with size {length}")
-        places.flags.writeable = values.flags.writeable = False
+        values = values if device is CPU else device.duplicate(values)
+        device.retire(values)
+        places.flags.writeable = False
         self.indices, self.values, self.shape = places, values, shape
 
     @classmethod
@@ -67,6 +76,11 @@ class SparseGrad:
         """Return a sparse matrix or array of SciPy's as a gradient, each stored entry a row of one element."""
         entries = matrix.tocoo()
         return cls(np.stack([np.asarray(axis) for axis in entries.coords]), entries.data, entries.shape)
+
+    @property
+    def place(self) -> Device:
+        """The device that has the values."""
+        return devices.device_of(self.values)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -99,6 +113,8 @@ class SparseGrad:
         """Return the same gradient with its rows in order and none twice. Sums are rounded once."""
         if np.all(self.rows[1:] > self.rows[:-1]):
             return self
+        if self.place is not CPU:
+            return self._on_host().coalesce()
         order = np.argsort(self.rows, kind="stable")
         rows = self.rows[order]
         starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
@@ -113,12 +129,15 @@ class SparseGrad:
                 values[repeated] = np.add.reduceat(parts.astype(wide), firsts, axis=0)
         return SparseGrad(self.indices[:, order[starts]], values, self.shape)
 
-    def to_dense(self) -> Array:
-        """Return the gradient as an array of its shape."""
+    def to_dense(self) -> Any:
+        """Return the gradient as an array of its shape, where its values are."""
         dense = np.zeros(self.shape, self.dtype)
         summed = self.coalesce()
-        dense[tuple(summed.indices)] = summed.values
-        return dense
+        dense[tuple(summed.indices)] = devices.to_host(summed.values)
+        return self.place.uploaded(dense)
+
+    def _on_host(self) -> "SparseGrad":
+        return self if self.place is CPU else SparseGrad(self.indices, devices.to_host(self.values), self.shape)
 
     def check(self, label: str, shape: tuple[int, ...], dtype: Any) -> None:
         """Raise if this cannot be the gradient of a parameter of this shape and dtype."""
@@ -138,14 +157,19 @@ class SparseGrad:
         if other.shape != self.shape or len(other.indices) != len(self.indices):
             raise ValueError(f"gradients of shapes {self.shape} and {other.shape} have different rows")
         indices = np.concatenate([self.indices, other.indices], axis=1)
-        return SparseGrad(indices, np.concatenate([self.values, other.values]), self.shape)
+        values = [devices.to_host(grad.values) for grad in (self, other)]
+        return SparseGrad(indices, np.concatenate(values), self.shape)
 
     def __mul__(self, factor: Any) -> "SparseGrad":
         if np.ndim(factor):
             return NotImplemented
-        return SparseGrad(self.indices, (self.values * factor).astype(self.dtype, copy=False), self.shape)
+        values = devices.to_host(self.values) * factor
+        return SparseGrad(self.indices, values.astype(self.dtype, copy=False), self.shape)
 
     __rmul__ = __mul__
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"values": devices.to_host(self.values)}
 
     def __repr__(self) -> str:
         return f"SparseGrad({self.indices.shape[1]} of {self.shape}, dtype={self.dtype})"

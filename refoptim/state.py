@@ -1,13 +1,14 @@
 """An optimizer's state as its user sees it: a mapping from parameters to mappings, with torch's names."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
-from .buffers import Array
-from .parameter import Parameter, library, unmasked
+from . import devices
+from .arrays import Array, unmasked
+from .parameter import Parameter
+from .places import copied
 from .slots import Slots
 
 
@@ -65,9 +66,7 @@ class Entry(MutableMapping[Any, Any]):
         self._slots.set_host(self._place, self._place + 1, None)
         self._slots.extras.pop(self._place, None)
         self._slots.touched.pop(self._place, None)
-        for name in self._slots.arrays:
-            if self._slots.shape_of(name, self._place) is not None:
-                self._slots.view(name, self._place)[...] = 0
+        self._slots.erase(self._place)
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -114,22 +113,11 @@ class State(MutableMapping[Parameter, Any]):
         return repr({param: dict(self[param]) for param in self})
 
 
-def copied(entry: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return a copy of state or options that shares nothing with them."""
-    # Arrays that carry derivatives cannot be copied without cutting them off, and are never changed in place.
-    return {name: value if is_foreign(value) else deepcopy(value) for name, value in entry.items()}
-
-
-def is_foreign(value: Any) -> bool:
-    """Return whether a value is another library's array."""
-    return library(value) in ("torch", "autograd", "jax")
-
-
 def checked_array(name: str, value: Any, shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> Array:
     """Return a state value as an array of this dtype, and raise if it cannot be this parameter's."""
     if shape is None:
         raise ValueError(f"state {name!r} is not kept for a parameter of this shape")
-    array = unmasked(value, f"state {name!r}")
+    array = unmasked(devices.to_host(value), f"state {name!r}")
     if array.dtype.kind not in ("fc" if dtype.kind == "c" else "f"):
         raise TypeError(f"state {name!r} has dtype {array.dtype}, but must be of {dtype}")
     if array.shape != shape:
@@ -139,7 +127,7 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...] | None, dtype: n
 
 def checked_number(name: str, value: Any, initial: Any) -> Any:
     """Return a host state value in the type of its initial value, and raise if it cannot be one."""
-    array = unmasked(value, f"state {name!r}")
+    array = unmasked(devices.to_host(value), f"state {name!r}")
     if array.size != 1:
         raise ValueError(f"state {name!r} must be one number, but has shape {array.shape}")
     if array.dtype.kind not in "iufb":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint
+from . import checkpoint, devices
 from .layout import Layout
 from .optimizer import Optimizer
 from .parameter import Parameter
@@ -44,6 +44,8 @@ def swap_in_optimizer_params_and_state(
         raise RuntimeError(f"swap_in_optimizer_params_and_state: {error.args[0]}") from error
     layouts = [Layout(optimizer, group) for group in groups]
     checkpoint.fill(layouts, entries)
+    for layout in layouts:
+        layout.occupy()
     own = optimizer.param_groups, optimizer._layouts
     optimizer.param_groups, optimizer._layouts = groups, layouts
     try:
@@ -82,6 +84,6 @@ def _write_back(optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
             given, now = state_dict["state"].get(number, {}), optimizer.state[param]
             for name in given.keys() & now.keys():
                 if isinstance(given[name], np.ndarray):
-                    given[name][...] = now[name]
+                    given[name][...] = devices.to_host(now[name])
                 else:
                     given[name] = now[name]

@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .buffers import REAL_TYPE, Array
-from .parameter import Parameter, is_neighbour, library, unmasked
+from .arrays import library, unmasked
+from .buffers import REAL_TYPE
+from .cpu import CPU
+from .devices import device_of, to_host
+from .parameter import Parameter, is_neighbour
+from .places import flat
 from .sparse import SparseGrad
 
 # Keeps the quotient finite where the norm is 0, as in torch.
@@ -28,8 +32,10 @@ def clip_grad_norm_(
     .. math:: g \gets g \cdot \min\left(1, \frac{\text{max\_norm}}{\|g\|_p + 10^{-6}}\right)
 
     The norm is taken over all gradients as one vector, in parameter order, and does not depend on how they are cut into
-    parameters or on the number of threads. The quotient is float64 and of the norm before its rounding; each element is
-    rounded once. So a norm of exactly ``max_norm`` is scaled too, by 1e-6 less than 1, as in torch.
+    parameters, on the number of threads or on the device. The quotient is float64 and of the norm before its rounding;
+    each element is rounded once. So a norm of exactly ``max_norm`` is scaled too, by 1e-6 less than 1, as in torch. For
+    gradients on a GPU the host waits for the norm, and does not wait for the scaling. Gradients on several devices are
+    copied to the host to take their norm.
 
     Args:
         parameters: one :class:`Parameter` or any number. Those without a gradient are left out.
@@ -76,7 +82,8 @@ def get_total_norm(
     """Return the norm of some arrays, taken as one vector.
 
     Args:
-        tensors: one array or any number, of float32, float64, complex64 or complex128, or of :class:`SparseGrad`.
+        tensors: one array or any number, of float32, float64, complex64 or complex128, or of :class:`SparseGrad`; also
+            on a GPU.
         norm_type: as in :func:`clip_grad_norm_` (default: 2.0).
         error_if_nonfinite: as in :func:`clip_grad_norm_` (default: False).
         foreach: as in :func:`clip_grad_norm_`.
@@ -160,7 +167,7 @@ def clip_grad_value_(
     for param in params:
         if param.dtype.kind == "c":
             raise TypeError(f"complex numbers have no order to clip by, but {param!r} has a complex gradient")
-    _change(_runs(params), lambda flat: np.clip(flat, -bound, bound, out=flat))
+    _change(_runs(params), lambda flat: kernels.scaling.clamp(flat, bound))
 
 
 def _with_grad(parameters: Parameter | Iterable[Parameter]) -> list[Parameter]:
@@ -173,7 +180,7 @@ def _with_grad(parameters: Parameter | Iterable[Parameter]) -> list[Parameter]:
         if not isinstance(param, Parameter):
             raise TypeError(f"parameters must be of type Parameter, but one is of type {type(param).__name__!r}")
         grad = param.grad
-        if isinstance(grad, (np.ndarray, SparseGrad)):
+        if isinstance(grad, (np.ndarray, SparseGrad)) or _is_flat(param):
             found[param] = None
         elif grad is not None:
             raise TypeError(
@@ -195,8 +202,9 @@ def _checked_norm_type(norm_type: Any) -> float:
     return float(norm_type)
 
 
-def _checked_array(values: Any) -> Array:
-    array = unmasked(values, "an array")
+def _checked_array(values: Any) -> Any:
+    place = device_of(values)
+    array = unmasked(values, "an array") if place is CPU else place.kernels_array(values)
     if array.dtype not in REAL_TYPE:
         raise TypeError(f"norms are taken of {', '.join(map(str, REAL_TYPE))}, but an array is of {array.dtype}")
     return array
@@ -227,23 +235,27 @@ def _gradient(run: list[Parameter]) -> Any:
     return first.buffer.grad.view(first.dtype)[first.offset : last.offset + last.size]
 
 
-def _elements(grad: Any, p: float) -> Array:
+def _elements(grad: Any, p: float) -> Any:
     """Return a gradient as a flat array of real numbers that has its p-norm."""
     if isinstance(grad, SparseGrad):
         # The elements that are left out are 0, which only a negative p notices.
         grad = grad.to_dense() if p < 0 else grad.coalesce().values
-    flat = np.ascontiguousarray(grad).reshape(-1)
-    if flat.dtype.kind != "c":
-        return flat
-    return flat.view(REAL_TYPE[flat.dtype]) if p == 2 else np.abs(flat.astype(np.complex128))
+    if grad.dtype.kind == "c" and p != 2:
+        grad = np.abs(to_host(grad).astype(np.complex128))
+    values = flat(grad)
+    return values if values.dtype.kind != "c" else values.view(REAL_TYPE[values.dtype])
 
 
 def _total_norm(grads: list[Any], p: float) -> float:
     arrays = [array for array in (_elements(grad, p) for grad in grads) if array.size]
-    if p == 0:
-        # The norm of the norms, as torch documents it.
-        return float(sum(map(np.any, arrays)))
-    return kernels.reductions.norm(arrays, p) if arrays else 0.0
+    places = {device_of(array) for array in arrays}
+    if len(places) > 1:
+        arrays, places = list(map(to_host, arrays)), {CPU}
+    with next(iter(places), CPU).here():
+        if p == 0:
+            # The norm of the norms, as torch documents it.
+            return float(sum(kernels.reductions.largest_magnitude(array) != 0 for array in arrays))
+        return kernels.reductions.norm(arrays, p) if arrays else 0.0
 
 
 def _rounded(total: float, grads: list[Any], p: float, error_if_nonfinite: bool) -> Any:
@@ -262,23 +274,25 @@ def _rounded(total: float, grads: list[Any], p: float, error_if_nonfinite: bool)
 def _scale(runs: list[list[Parameter]], max_norm: float, total: float) -> None:
     factor = max_norm / (total + _EPS)
     if not factor >= 1:
-        _change(runs, lambda flat: kernels.scaling.scale_cpu(flat.view(REAL_TYPE[flat.dtype]), factor))
+        _change(runs, lambda flat: kernels.scaling.scale(flat.view(REAL_TYPE[flat.dtype]), factor))
 
 
-def _change(runs: list[list[Parameter]], change: Callable[[Array], Any]) -> None:
+def _change(runs: list[list[Parameter]], change: Callable[[Any], None]) -> None:
     """Change all gradients by a function of a flat array."""
     for run in runs:
         grad = _gradient(run)
-        if _is_flat(run[0]):
-            change(grad)
-        elif isinstance(grad, SparseGrad):
-            summed = grad.coalesce()
-            run[0].grad = SparseGrad(summed.indices, _changed(summed.values, change), summed.shape)
-        else:
-            run[0].grad = _changed(grad, change)
+        with run[0].place.here():
+            if _is_flat(run[0]):
+                change(grad)
+            elif isinstance(grad, SparseGrad):
+                summed = grad.coalesce()
+                run[0].grad = SparseGrad(summed.indices, _changed(summed.values, change), summed.shape)
+            else:
+                run[0].grad = _changed(grad, change)
 
 
-def _changed(values: Array, change: Callable[[Array], Any]) -> Array:
-    flat = np.array(values).reshape(-1)
-    change(flat)
-    return flat.reshape(values.shape)
+def _changed(values: Any, change: Callable[[Any], None]) -> Any:
+    """Return a changed copy."""
+    copy = device_of(values).duplicate(values)
+    change(copy.reshape(-1))
+    return copy

@@ -1,12 +1,13 @@
-"""CUDA kernels as PTX, compiled without a GPU: every operation of the rule, once per element, and none beside them.
+"""CUDA kernels as they are linked, without a GPU: every operation of the rule, once per element, and none beside them.
 
 NVVM contracts ``a * b + c`` to an fma on its own and the CPU does not, ptxas does so later with what NVVM left, and
 both would trade exactness of divisions and roots for speed if asked. Counting the instructions, and following products
 to where they are used, shows that there was nothing to contract and that nobody asked.
 
-An option that is off is an ``if`` on a scalar, from which the compiler makes several versions of the loop. So each
-kernel is also compiled once per combination of its options, with those scalars constant: then there is one version, in
-which every count is the rule's times the unrolling.
+A kernel holds a rule as often as a strip is wide, with loads and stores of 16 bytes, and once more for what is in no
+strip. An option that is off is an ``if`` on a scalar, of which the compiler makes a choice between two numbers. So each
+kernel is also compiled once per combination of its options, with those scalars constant: then counts are the rule's,
+times the elements.
 """
 
 import itertools
@@ -18,11 +19,12 @@ from types import FunctionType
 
 import numpy as np
 import pytest
-from numba import typeof, types
+from numba import types
 
 from refoptim import kernels
 from refoptim.kernels.arithmetic import fma
-from refoptim.kernels.jit import GpuKernel, cuda
+from refoptim.kernels.jit import THREADS, cuda, gpu_rule
+from refoptim.kernels.strips import ACCESS, RuleKernel, width
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 try:
@@ -33,13 +35,16 @@ except RuntimeError:
 
 CAPABILITIES = [(8, 0), (9, 0)]
 PRECISIONS = {"float32": ("float32", "float32"), "float64": ("float64", "float64"), "wide": ("float32", "float64")}
+# Of a multiprocessor of an H200: its registers, the threads that it can have, and the bytes that it must have asked for
+# to keep its share of the memory busy.
+REGISTERS, MOST_THREADS, BYTES_ON_THE_WAY = 65_536, 2048, 32_768
 FILES = [import_module(f"refoptim.kernels.{module.name}") for module in pkgutil.iter_modules(kernels.__path__)]
 MODULES = [module for module in FILES if hasattr(module, "Scalars")]  # the others have no rules
 KERNELS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": (module, kernel)  # two stems may have a rule of one name
     for module in MODULES
     for name, kernel in vars(module).items()
-    if isinstance(kernel, GpuKernel)
+    if isinstance(kernel, RuleKernel)
 }
 ON, OFF = 0.3, 0.0
 # What a rule may call. What only chooses among numbers or drops a sign rounds nothing, and is not counted.
@@ -103,9 +108,9 @@ class Trace:
 
 
 def rule_of(name):
-    """Return the rule of a kernel, which has its name without ``_gpu``."""
-    module, _ = KERNELS[name]
-    return module, getattr(module, name.partition(".")[2].removesuffix("_gpu"))
+    """Return the module and the rule of a kernel."""
+    module, kernel = KERNELS[name]
+    return module, kernel.rule
 
 
 def combinations(name):
@@ -121,35 +126,38 @@ def combinations(name):
 
 def specialized(name, options, scalar):
     """Return a kernel that does what this one does, with the scalars of these options constant."""
-    module, kernel = KERNELS[name]
-    arrays = ", ".join(kernel.function.__code__.co_varnames[: kernel.function.__code__.co_argcount - 1])
+    module, rule = rule_of(name)
+    elements = ", ".join(rule.__code__.co_varnames[: rule.__code__.co_argcount - 1])
     fields = ", ".join(
         {True: "ON", False: "OFF", None: f"h.{field}"}[options.get(field)] for field in module.Scalars._fields
     )
     kind = np.dtype(scalar).type
-    names = {"Scalars": module.Scalars, "ON": kind(ON), "OFF": kind(OFF)}
-    names["loop"] = cuda.jit(device=True, forceinline=True)(kernel.function)
-    exec(f"def kernel({arrays}, h): loop({arrays}, Scalars({fields}))", names)
-    return names["kernel"]
+    names = {"Scalars": module.Scalars, "ON": kind(ON), "OFF": kind(OFF), "rule": gpu_rule(rule).value}
+    exec(f"def {rule.__name__}({elements}, h): return rule({elements}, Scalars({fields}))", names)
+    return RuleKernel(names[rule.__name__])
 
 
 @pytest.fixture
-def compile_ptx(monkeypatch):
-    """Return what compiles a kernel for a capability, on a machine without a driver."""
+def libraries(monkeypatch):
+    """Return what compiles a kernel as a launch does, on a machine without a driver."""
     dispatcher = import_module("numba.cuda.dispatcher")
+    codegen = import_module("numba.cuda.codegen")
+    monkeypatch.setattr(dispatcher._Kernel, "bind", lambda _: None)
+    monkeypatch.setattr(codegen.CUDACodeLibrary, "_ensure_cc", lambda _, cc: cc or CAPABILITIES[-1])
+    device = type("Device", (), {"compute_capability": CAPABILITIES[-1]})
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
 
-    def compile_ptx(name, function, array, scalar, capability):
-        module, kernel = KERNELS[name]
-        stand_in = type("Device", (), {"compute_capability": capability})
-        monkeypatch.setattr(dispatcher, "get_current_device", lambda: stand_in)
-        count = kernel.function.__code__.co_argcount - 1
-        arrays = (types.Array(types.float32 if array == "float32" else types.float64, 1, "C"),) * count
-        scalars = typeof(module.Scalars(*[np.dtype(scalar).type(ON)] * len(module.Scalars._fields)))
-        fastmath = kernel.dispatcher.targetoptions.get("fastmath", False)
-        ptx, _ = cuda.compile_ptx(function, (*arrays, scalars), cc=capability, fastmath=fastmath)
-        return ptx
+    def libraries(module, kernel, arrays, scalar):
+        h = module.Scalars(*[np.dtype(scalar).type(ON)] * len(module.Scalars._fields))
+        (compiled,) = kernel.compiled([np.dtype(array).itemsize for array in arrays], h).overloads.values()
+        return compiled.library
 
-    return compile_ptx
+    return libraries
+
+
+def linked(library, capability):
+    """Return a kernel's PTX after linking, which is what a GPU's own compiler gets."""
+    return library.get_lto_ptx(cc=capability) if library._lto else library.get_asm_str(cc=capability)
 
 
 def operations(ptx):
@@ -161,14 +169,17 @@ def operations(ptx):
 
 
 def expected(trace, array, scalar):
-    """Return what one element takes, in PTX's names."""
+    """Return what a kernel takes for a strip and for one more element, in PTX's names."""
     a, s = (kind.replace("float", "f") for kind in (array, scalar))
-    counts = Counter({f"ld.global.{a}": trace.loads, f"st.global.{a}": trace.stores})
+    wide = width([np.dtype(array).itemsize])
+    counts = Counter()
+    for access in (a, f"v{wide}.{a}"):
+        counts.update({f"ld.global.{access}": trace.loads, f"st.global.{access}": trace.stores})
     names = {"fma": "fma.rn", "mul": "mul", "div": "div.rn", "sqrt": "sqrt.rn", "add": "add", "sub": "sub"}
-    counts.update({f"{names[name]}.{s}": count for name, count in trace.counts.items() if name not in EXACT})
+    once = Counter({f"{names[name]}.{s}": count for name, count in trace.counts.items() if name not in EXACT})
     if array != scalar:
-        counts.update({"cvt.f64.f32": trace.loads, "cvt.rn.f32.f64": trace.different})
-    return counts
+        once.update({"cvt.f64.f32": trace.loads, "cvt.rn.f32.f64": trace.different})
+    return counts + Counter({operation: count * (wide + 1) for operation, count in once.items()})
 
 
 def normal(counts):
@@ -177,6 +188,23 @@ def normal(counts):
     for name, count in counts.items():
         renamed[re.sub(r"^(mul|add|sub)\.rn\.", r"\1.", name)] += count
     return renamed
+
+
+def assembled(ptx, capability):
+    """Return how many registers a thread needs, after the assembler found room for all numbers in registers."""
+    nvjitlink = import_module("cuda.bindings.nvjitlink")
+    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-verbose"]
+    handle, source = nvjitlink.create(len(options), options), ptx.encode()
+    try:
+        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, source, len(source), "kernel")
+        nvjitlink.complete(handle)
+        log = bytearray(nvjitlink.get_info_log_size(handle))
+        nvjitlink.get_info_log(handle, log)
+    finally:
+        nvjitlink.destroy(handle)
+    assert b"0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
+    used = int(re.search(rb"Used (\d+) registers", log)[1])
+    return -(-used // 8) * 8  # they are given away by eights
 
 
 def contractible(ptx):
@@ -208,45 +236,45 @@ def test_every_file_has_a_kernel():
     assert all(any(module is owner for owner, _ in KERNELS.values()) for module in MODULES)
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
 @pytest.mark.parametrize(("name", "precision", "options"), CASES)
-def test_one_version_holds_the_operations_of_the_rule(compile_ptx, name, precision, options, capability):
+def test_a_version_holds_the_operations_of_the_rule(libraries, name, precision, options):
     array, scalar = PRECISIONS[precision]
-    ptx = compile_ptx(name, specialized(name, options, scalar), array, scalar, capability)
-    once = expected(Trace(*rule_of(name), options), array, scalar)
-    got = normal(operations(ptx))
-    unrolled = got[f"st.global.{array.replace('float', 'f')}"] / once[f"st.global.{array.replace('float', 'f')}"]
-    assert unrolled >= 1
-    assert got == Counter({operation: count * unrolled for operation, count in once.items()})
-    assert contractible(ptx) == []
+    module, rule = rule_of(name)
+    arrays = [array] * (rule.__code__.co_argcount - 1)
+    library = libraries(module, specialized(name, options, scalar), arrays, scalar)
+    for capability in CAPABILITIES:
+        ptx = linked(library, capability)
+        assert normal(operations(ptx)) == expected(Trace(module, rule, options), array, scalar)
+        assert contractible(ptx) == []
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", KERNELS)
-def test_the_kernel_itself_holds_nothing_else(compile_ptx, name, precision, capability):
+def test_the_kernel_itself_holds_nothing_else(libraries, name, precision, capability):
     array, scalar = PRECISIONS[precision]
-    ptx = compile_ptx(name, KERNELS[name][1].function, array, scalar, capability)
-    got = normal(operations(ptx))
-    versions = [expected(Trace(*rule_of(name), options), array, scalar) for options in combinations(name)]
-    assert set(got) == set().union(*versions)
+    module, rule = rule_of(name)
+    arrays = [array] * (rule.__code__.co_argcount - 1)
+    ptx = linked(libraries(module, KERNELS[name][1], arrays, scalar), capability)
+    versions = [expected(Trace(module, rule, options), array, scalar) for options in combinations(name)]
+    got, most, together = normal(operations(ptx)), Counter(), Counter()
+    for version in versions:
+        most |= version
+        together += version
+    # Both sides of a choice are computed, what they have in common once.
+    assert set(got) == set(most)
+    assert all(most[operation] <= count <= together[operation] for operation, count in got.items()), got
+    accesses = {operation for operation in got if ".global." in operation}
+    assert all(got[access] == most[access] for access in accesses)
     assert contractible(ptx) == []
-    store = f"st.global.{array.replace('float', 'f')}"
-    elements = got[store] / versions[0][store]
-    for operation, count in got.items():
-        least, most = (f(version[operation] for version in versions) for f in (min, max))
-        assert least * elements <= count <= most * elements, operation
     # A variable that the compiler took for undefined shows as a 0: no rule computes with one.
     assert not re.findall(r"^\s*(?:fma|mul|add|sub|div)\S*\s.*\b0[fd][08]0+\b.*", ptx, re.MULTILINE)
     assert ".local" not in ptx
     assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz)\S*", ptx)
     assert not re.findall(r"^\s*call\b.*", ptx, re.MULTILINE)
-    if len(versions) > 4:
-        return  # some of the versions are shared then
-    # The versions that differ by an option are unrolled alike, so that all of them together have the average count.
-    assert got[f"fma.rn.{scalar.replace('float', 'f')}"] == elements * np.mean(
-        [version[f"fma.rn.{scalar.replace('float', 'f')}"] for version in versions]
-    )
+    blocks = min(MOST_THREADS, REGISTERS // assembled(ptx, capability)) // THREADS
+    loads = sum(count for access, count in got.items() if access.startswith("ld.global.v"))
+    assert blocks * THREADS * loads * ACCESS >= BYTES_ON_THE_WAY
 
 
 @pytest.mark.parametrize(

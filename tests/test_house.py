@@ -174,12 +174,13 @@ def test_only_the_command_line_prints(module):
 
 
 def rules(tree):
-    """Return the functions of a kernel's file that are given to cpu_rule or gpu_rule."""
+    """Return the functions of a kernel's file that are compiled for one device or the other as rules."""
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    names = {side: set() for side in ("cpu_rule", "gpu_rule")}
+    names = {"cpu_rule": set(), "gpu_rule": set()}
+    sides = {"cpu_rule": "cpu_rule", "gpu_rule": "gpu_rule", "gpu_elementwise": "gpu_rule"}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
-            names[node.func.id].update(argument.id for argument in node.args)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in sides:
+            names[sides[node.func.id]].update(argument.id for argument in node.args)
     assert names["cpu_rule"] == names["gpu_rule"]
     return {name: functions[name] for name in sorted(names["cpu_rule"])}
 
@@ -245,13 +246,30 @@ def test_rules_keep_the_laws(name):
     assert list(breaches(RULES[name])) == []
 
 
+def assigned(tree):
+    """Return the source of what is assigned to each name of a file, element by element where both are tuples."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            (target,), value = node.targets, node.value
+            both = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            pairs = zip(target.elts, value.elts) if both else [(target, value)]
+            found |= {name.id: ast.unparse(item) for name, item in pairs if isinstance(name, ast.Name)}
+    return found
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_has_a_loop_for_each_device(name):
     stem, _, rule = name.partition(".")
-    functions = [node for node in TREES[f"refoptim.kernels.{stem}"].body if isinstance(node, ast.FunctionDef)]
-    loops = {node.name: [ast.unparse(decorator) for decorator in node.decorator_list] for node in functions}
-    assert loops.get(f"{rule}_cpu") == ["cpu_kernel"]
-    assert loops.get(f"{rule}_gpu") == ["gpu_kernel"]
+    tree = TREES[f"refoptim.kernels.{stem}"]
+    (loop,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == f"{rule}_cpu"]
+    assert [ast.unparse(decorator) for decorator in loop.decorator_list] == ["cpu_kernel"]
+    assert assigned(tree)[f"{rule}_gpu"] == f"gpu_elementwise({rule})"
+    # Which arrays a rule changes, the CPU's loop says, and the GPU's kernel knows: the first one and the last ones.
+    stores = [node for node in ast.walk(loop) if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)]
+    stored = [node.value.id for node in sorted(stores, key=lambda node: (node.lineno, node.col_offset))]
+    arrays = [argument.arg for argument in loop.args.args[:-1]]
+    assert stored == [arrays[0], *arrays[len(arrays) + 1 - len(stored) :]]
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,35 @@
 """The CUDA kernels of matrices: the CPU's bits under Numba's simulator, and nothing contracted in their PTX.
 
-The simulator is chosen when Numba is imported, so this file runs itself in a second process, once for all kernels.
+The simulator is chosen when Numba is imported, so this file runs itself in a second process, once for all kernels, with
+tiles and bands of a few elements.
 """
 
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 
 import numpy as np
 import pytest
-from numba import types
+from numba import njit, types
 
-from refoptim.kernels import bfloat16, factored, matmul
+from refoptim.kernels import adafactor, bfloat16, factored, factored_gpu, matmul, matmul_gpu, memory, muon, scaling
 from refoptim.kernels.jit import cuda
 
-TILE = matmul.TILE
-PRODUCTS = [(3, 5, 2), (TILE + 1, 2 * TILE + 1, TILE - 1), (2, 0, 3)]
-# Matrices, rows, columns: less and more than the lanes of a row. A thread of the simulator is one of the system's.
-STACKS = [((2, 2, 3), 1.0, 0.0), ((1, 1, factored.LANES + 3), -1.0, 0.1)]
-TALL = (2, factored.BAND + 2, 3)
+PRODUCTS = [(9, 17, 7), (2, 0, 3), (8, 8, 16)]
 PRECISIONS = {"float32": (np.float32, np.float32), "float64": (np.float64, np.float64)}
 PRECISIONS |= {"wide": (np.float32, np.float64)}
+# Fewer and more than the lanes, bands and segments of tests/simulated.py; vectors, matrices, many matrices.
+SHAPES = [(7,), (), (5, 3), (2, 3, 2), (2, 19)]
+# Sign, decay, eps, the size of the gradients.
+STEPS = [(1.0, 0.1, -1.0, 1.0), (-1.0, 0.0, 1e-30, 1.0), (1.0, 0.1, 1e-3, 0.0)]
+ADAFACTOR = [*((shape, STEPS[0]) for shape in SHAPES), *itertools.product([(7,), (5, 3)], STEPS[1:])]
+# Shapes; nesterov, match_rms, steps.
+MUON = [((5, 3), (1.0, 0.0, 2.0)), ((3, 11), (0.0, 1.0, 1.0)), ((3, 3), (0.0, 1.0, 0.0))]
 
 
 def numbers(*shape):
@@ -32,88 +38,84 @@ def numbers(*shape):
     return rng.standard_normal(shape) * 10.0 ** rng.uniform(-3, 3, shape)
 
 
-def same(cpu, gpu):
-    return cpu.dtype == gpu.dtype and cpu.tobytes() == gpu.tobytes()
+def differ(function, arrays, *others):
+    """Call a function with arrays on both sides, and return whether any of them is other bits afterwards."""
+    cpu, gpu = [array.copy() for array in arrays], [cuda.to_device(array) for array in arrays]
+    function(*cpu, *others)
+    function(*gpu, *others)
+    return any(a.tobytes() != b.copy_to_host().tobytes() for a, b in zip(cpu, gpu, strict=True))
 
 
-def compare_products(kind):
-    """Return the shapes for which product or Gram matrix differ."""
+def compare_products(kind, _):
+    """Return the shapes for which product, Gram matrix or transpose differ."""
     different = []
     for rows, depth, columns in PRODUCTS:
         a, b = numbers(rows, depth).astype(kind), numbers(depth, columns).astype(kind)
-        for left, right, cpu in [(a, b, matmul.matmul), (a, a.T, matmul.gram)]:
-            expected = np.empty((left.shape[0], right.shape[1]), kind)
-            found = np.empty_like(expected)
-            cpu(expected, *(left, right)[: 2 if cpu is matmul.matmul else 1])
-            grid = tuple(-(-size // TILE) for size in found.shape[::-1])
-            matmul.matmul_gpu.dispatcher[grid, (TILE, TILE)](found, left, right)
-            if not same(expected, found):
-                different.append(f"{cpu.__name__} of {rows}, {depth}, {columns}")
+        if differ(matmul.matmul, [np.empty((rows, columns), kind), a, b]):
+            different.append(f"product of {rows}, {depth}, {columns}")
+        if differ(matmul.gram, [np.empty((rows, rows), kind), a]):
+            different.append(f"Gram matrix of {rows}, {depth}")
+        if matmul.transposed(cuda.to_device(a), cuda.device_array).copy_to_host().tobytes() != a.T.tobytes():
+            different.append(f"transpose of {rows}, {depth}")
     return different
 
 
-def compare_factors(kind, wide):
-    """Return the stages of a factored step that differ, with the shapes for which they do."""
+def compare_adafactor(kind, wide):
+    """Return the steps of Adafactor that differ."""
     different = []
-    for shape, sign, decay in STACKS:
-        matrices, height, width = shape
-        x, theta = numbers(*shape).astype(kind), numbers(*shape[::-1]).reshape(shape).astype(kind)
-        row_var, col_var = np.abs(numbers(matrices, height)).astype(kind), np.abs(numbers(matrices, width)).astype(kind)
-        scalars = factored.StepScalars(*map(wide, (sign, 1e3, decay)))
-        results = []
-        for run in (on_cpu, on_gpu):
-            arrays = [array.copy() for array in (x, theta, row_var, col_var)]
-            results.append(run(*arrays, scalars))
-        different += [f"{name} of {shape}" for name in results[0] if not same(results[0][name], results[1][name])]
-    x = numbers(*TALL).astype(kind)
-    expected, found = np.empty((TALL[0], TALL[2])), np.empty((TALL[0], TALL[2]))
-    factored.sum_up(x, np.empty(TALL[:2]), expected)
-    factored.column_sums_gpu.dispatcher[1, 8](x, found)
-    return different + ["sums of tall columns"] * (not same(expected, found))
+    for shape, (sign, decay, eps, size) in ADAFACTOR:
+        theta, g = (numbers(*shape, 2)[..., i].astype(kind) for i in (0, 1))
+        state = [np.square(theta), np.empty(0, kind)]
+        arrays = [theta, g * kind(size), state[1], state[1], state[0]]
+        if len(shape) > 1:
+            arrays[2:] = [np.square(theta)[..., :1].copy(), np.square(theta)[..., :1, :].copy(), state[1]]
+        h = adafactor.Scalars(sign, 0.3, 0.7, 0.01, eps, 0.0 if size == 0 else 1e-3, 1.0, decay)
+        if differ(adafactor.adafactor, [np.ascontiguousarray(array) for array in arrays], np.array(h, wide)):
+            different.append(f"{shape}, {h}")
+    return different
 
 
-def on_cpu(x, theta, row_var, col_var, scalars):
-    rows, columns, squares = np.empty(row_var.shape), np.empty(col_var.shape), np.empty(row_var.shape)
-    factored.sum_up(x, rows, columns)
-    sums = rows.copy(), columns.copy()
-    factored.factors_cpu.serial(rows, columns, row_var, col_var, 0.3, 0.7, 1e-3)
-    factored.sum_scaled(x, rows, columns, 10.0, squares)
-    factored.step_cpu.serial(theta, x, rows, columns, np.array(scalars))
-    return named(*sums, rows, columns, row_var, col_var, squares, theta)
+def compare_muon(kind, wide):
+    """Return the steps of Muon that differ, in the parameters' precision and rounded to bfloat16."""
+    different = []
+    for shape, (nesterov, match_rms, steps) in MUON:
+        arrays = [numbers(*shape, 3)[..., i].astype(kind) for i in range(3)]
+        h = muon.Scalars(nesterov, 0.9, 0.1, 3.4445, -4.775, 2.0315, 0.1, 0.02, 1e-7, steps, match_rms)
+        kernels = (muon.muon, muon.muon_bfloat16)
+        different += [f"{f.__name__} of {shape}" for f in kernels if differ(f, arrays, np.array(h, wide))]
+    return different
 
 
-def on_gpu(x, theta, row_var, col_var, scalars):
-    rows, columns, squares = np.empty(row_var.shape), np.empty(col_var.shape), np.empty(row_var.shape)
-    by_row, ones = (row_var.shape[1], row_var.shape[0]), (np.ones(row_var.shape), np.ones(col_var.shape))
-    factored.squares_gpu.dispatcher[by_row, factored.LANES](x, *ones, np.inf, rows)
-    factored.column_sums_gpu.dispatcher[-(-columns.size // 32), 32](x, columns)
-    sums = rows.copy(), columns.copy()
-    factored.factors_gpu.dispatcher[row_var.shape[0], 4](rows, columns, row_var, col_var, 0.3, 0.7, 1e-3)
-    factored.squares_gpu.dispatcher[by_row, factored.LANES](x, rows, columns, 10.0, squares)
-    factored.step_gpu.dispatcher[2, 8](theta, x, rows, columns, scalars)
-    return named(*sums, rows, columns, row_var, col_var, squares, theta)
+def compare_elements(kind, _):
+    """Return what differs of the loops that have no rule."""
+    x = np.r_[numbers(30), np.nan, np.inf, -np.inf, 0.0, 1e30].astype(kind)
+    different = [f"scale by {factor}" for factor in (0.1, np.nan, 0.0) if differ(scaling.scale, [x], factor)]
+    different += [f"clamp to {bound}" for bound in (0.1, 1e300, 1.0) if differ(scaling.clamp, [x], bound)]
+    bits = np.random.default_rng(5).integers(0, 2**32, 100, np.uint32)
+    if differ(bfloat16.round_to_bfloat16, [bits.view(np.float32)]):
+        different.append("rounding to bfloat16")
+    for target in (np.float32, np.float64):
+        if differ(memory.assign, [np.empty(x.size, target), x]):
+            different.append(f"conversion to {target.__name__}")
+    return different
 
 
-def named(*arrays):
-    names = ("row sums", "column sums", "rows", "columns", "row_var", "col_var", "squares", "theta")
-    return dict(zip(names, arrays, strict=True))
-
-
-def compare_roundings():
-    """Return the bits that are rounded differently."""
-    bits = np.random.default_rng(5).integers(0, 2**32, 200, np.uint32)
-    expected = bits.copy()
-    bfloat16.round_cpu.serial(expected)
-    found = bits.copy()
-    bfloat16.round_gpu.dispatcher[2, 32](found)
-    return [f"{before:08x}" for before, a, b in zip(bits, expected, found, strict=True) if a != b]
+COMPARISONS = {"products": compare_products, "elements": compare_elements}
+COMPARISONS |= {"adafactor": compare_adafactor, "muon": compare_muon}
+CASES = [
+    (name, precision)
+    for name in COMPARISONS
+    for precision in PRECISIONS
+    if precision != "wide" or name in ("adafactor", "muon")
+]
 
 
 def main():
     """Print what differs, as JSON."""
-    found = {f"factors-{name}": compare_factors(*kinds) for name, kinds in PRECISIONS.items()}
-    found |= {f"products-{name}": compare_products(PRECISIONS[name][0]) for name in ("float32", "float64")}
-    json.dump(found | {"roundings": compare_roundings()}, sys.stdout)
+    import_module("simulated").shrink()
+    warnings.simplefilter("ignore", RuntimeWarning)  # in the simulator's threads
+    found = {f"{name}-{precision}": COMPARISONS[name](*PRECISIONS[precision]) for name, precision in CASES}
+    json.dump(found, sys.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -126,53 +128,105 @@ def differences(tmp_path_factory):
     return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize(
-    "what", ["products-float32", "products-float64", *(f"factors-{name}" for name in PRECISIONS), "roundings"]
-)
-def test_simulator_has_the_bits_of_the_cpu(differences, what):
-    assert differences[what] == []
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_simulator_has_the_bits_of_the_cpu(differences, name, precision):
+    assert differences[f"{name}-{precision}"] == []
 
 
-def array(kind, dimensions, layout="C"):
-    return types.Array(types.float32 if kind == "float32" else types.float64, dimensions, layout)
+@njit
+def add_terms(sums, rows, columns, down, across):
+    matmul_gpu.add_terms(sums, rows, columns, down, across)
+
+
+@njit
+def add_term(sums, rows, columns, down, across, k):
+    matmul_gpu.add_term(sums, rows, columns, down, across, k)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize(("compiled", "place"), [(add_terms, ()), (add_term, (5,))])
+def test_the_straight_code_of_a_tile_adds_what_the_plain_functions_add(compiled, place, kind):
+    # The simulator runs the plain functions; this is the code of the others, compiled for the CPU.
+    tile = (matmul_gpu.DEPTH, matmul_gpu.SIDE + 1)
+    rows, columns = numbers(*tile).astype(kind), numbers(*tile)[::-1].astype(kind)
+    start = numbers(matmul_gpu.OWN, matmul_gpu.OWN).astype(kind)
+    want, found = start.copy(), start.copy()
+    getattr(matmul_gpu, compiled.__name__)(want, rows, columns, 3, 7, *place)
+    compiled(found, rows, columns, 3, 7, *place)
+    assert found.tobytes() == want.tobytes() != start.tobytes()
+
+
+def array(kind, dimensions):
+    return types.Array(types.float32 if kind == "float32" else types.float64, dimensions, "C")
 
 
 def signatures(kind):
     """Return the kernels with the types of their arguments."""
-    real = types.float32 if kind == "float32" else types.float64
-    matrix, stack, wide = array(kind, 2), array(kind, 3), array("float64", 2)
-    scalars = types.NamedUniTuple(real, 3, factored.StepScalars)
-    number = types.float64
+    real, number, count = types.float32 if kind == "float32" else types.float64, types.float64, types.intp
+    flat, matrix, stack = (array(kind, dimensions) for dimensions in (1, 2, 3))
+    one, wide, bands, sums = (array("float64", dimensions) for dimensions in (1, 2, 3, 4))
+    step = types.NamedUniTuple(real, 3, factored.StepScalars)
+    vector = types.NamedUniTuple(real, len(adafactor.Scalars._fields), adafactor.Scalars)
     return {
-        "matmul": (matmul.matmul_gpu, (matrix, matrix, array(kind, 2, "A"))),
-        "squares": (factored.squares_gpu, (stack, wide, wide, number, wide)),
-        "column_sums": (factored.column_sums_gpu, (stack, wide)),
-        "factors": (factored.factors_gpu, (wide, wide, matrix, matrix, number, number, number)),
-        "step": (factored.step_gpu, (stack, stack, wide, wide, scalars)),
+        "matmul": (matmul_gpu.matmul_gpu, (matrix, matrix, matrix)),
+        "gram": (matmul_gpu.gram_gpu, (matrix, matrix)),
+        "transpose": (matmul_gpu.transpose_gpu, (matrix, matrix)),
+        "row_squares": (factored_gpu.row_squares_gpu, (stack, wide)),
+        "scaled_squares": (factored_gpu.scaled_squares_gpu, (stack, wide, wide, number, wide)),
+        "column_bands": (factored_gpu.column_bands_gpu, (stack, sums)),
+        "column_factors": (factored_gpu.column_factors_gpu, (wide, sums, matrix, count, number, number)),
+        "row_moments": (factored_gpu.row_moments_gpu, (wide, bands, matrix, count, number, number)),
+        "row_factors": (factored_gpu.row_factors_gpu, (wide, bands, number)),
+        "step": (factored_gpu.step_gpu, (stack, stack, wide, wide, one, number, step)),
+        "squared": (adafactor._squared_kernel(), (one, wide, wide, *[number] * 4)),
+        "update": (adafactor._update_by_squared(), (flat, flat, one, vector)),
         "round": (bfloat16.round_gpu, (types.Array(types.uint32, 1, "C"),)),
+        "scale": (scaling.scale_gpu, (flat, number)),
+        "clamp": (scaling.clamp_gpu, (flat, number)),
+        "divide": (scaling.divide_gpu, (flat, flat, real)),
+        "negative": (scaling.negative_gpu, (flat, flat)),
+        "convert": (memory.convert_gpu, (one, flat)),
     }
 
 
+FUSED = {"matmul", "gram", "row_squares", "scaled_squares", "column_bands", "column_factors", "row_moments", "step"}
+FUSED |= {"update"}
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["cc80", "cc90"])
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 @pytest.mark.parametrize("name", signatures("float32"))
-def test_ptx_has_nothing_that_rounds_in_another_way(monkeypatch, name, kind):
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
-    try:
-        import_module("cuda.bindings.nvrtc").nvrtcVersion()
-    except RuntimeError:
-        pytest.skip("the CUDA toolkit is not installed: pip install numba-cuda[cu13]")
-    device = type("Device", (), {"compute_capability": (9, 0)})
-    monkeypatch.setattr(import_module("numba.cuda.dispatcher"), "get_current_device", lambda: device)
-    kernel, arguments = signatures(kind)[name]
-    ptx, _ = cuda.compile_ptx(kernel.function, arguments, cc=(9, 0))
-    assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz)\S*", ptx)
+def test_ptx_has_nothing_that_rounds_in_another_way(monkeypatch, name, kind, capability):
+    ptx = compiled(monkeypatch, *signatures(kind)[name], capability)
+    assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz|\.local)\S*", ptx)
     assert not re.findall(r"^\s*call\b.*", ptx, re.MULTILINE)
     # What is not an explicit fma here: sums of pairs, whose every rounding is wanted, and products without a sum.
     fmas = len(re.findall(r"\bfma\.rn\.f(?:32|64)", ptx))
     products = set(re.findall(r"^\s*mul(?:\.rn)?\.f(?:32|64)\s+(%\w+)", ptx, re.MULTILINE))
     sums = re.findall(r"^\s*(?:add|sub)\.f(?:32|64)\s+%\w+,(.*);", ptx, re.MULTILINE)
     assert not [operands for operands in sums if products & set(re.findall(r"%\w+", operands))]
-    assert (fmas > 0) == (name != "round")
+    assert (fmas > 0) == (name in FUSED)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["matmul", "gram"])
+def test_terms_of_a_tile_are_straight_code(monkeypatch, name, kind):
+    ptx = compiled(monkeypatch, *signatures(kind)[name], (9, 0))
+    blocks = re.split(r"^\$L\w+:", ptx, flags=re.MULTILINE)
+    most = max(block.count("fma.rn") for block in blocks)
+    assert most == matmul_gpu.DEPTH * matmul_gpu.OWN**2
+
+
+def compiled(monkeypatch, kernel, arguments, capability):
+    """Return a kernel's PTX, compiled without a device."""
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    try:
+        import_module("cuda.bindings.nvrtc").nvrtcVersion()
+    except RuntimeError:
+        pytest.skip("the CUDA toolkit is not installed: pip install numba-cuda[cu13]")
+    device = type("Device", (), {"compute_capability": capability})
+    monkeypatch.setattr(import_module("numba.cuda.dispatcher"), "get_current_device", lambda: device)
+    return cuda.compile_ptx(kernel.function, arguments, cc=capability)[0]
 
 
 if __name__ == "__main__":

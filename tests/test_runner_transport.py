@@ -137,7 +137,16 @@ def test_no_process_is_left_behind():
     assert time.monotonic() - start < 30
 
 
+@pytest.fixture
+def interruptible():
+    """Let Ctrl-C raise: a shell starts what runs in the background without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interruption_ends_all_programs(jobs):
     made = []

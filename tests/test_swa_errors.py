@@ -86,7 +86,7 @@ def forget(averaged, current, n):
         ((np.ones(2),), {}, TypeError, "must be a list or dict of Parameters.* but is a ndarray"),
         ((optim.Parameter([1.0]),), {}, TypeError, "but is a Parameter"),
         ((None,), {}, TypeError, "but is a NoneType"),
-        (([],), {"device": "cuda"}, ValueError, "device must be None or 'cpu', but is 'cuda'"),
+        (([],), {"device": "tpu"}, ValueError, "device must be 'cpu', 'cuda' or 'cuda:' and a number, but is 'tpu'"),
         (([], swa_utils.get_ema_multi_avg_fn(0.9)), {}, TypeError, "write avg_fn= or multi_avg_fn="),
         (([],), {"arithmetic": "float16"}, ValueError, "Invalid arithmetic: 'float16'"),
         (([],), {"avg_fn": fail, "multi_avg_fn": fail}, AssertionError, "Only one of avg_fn and multi_avg_fn"),
@@ -212,7 +212,7 @@ def test_a_function_that_fails_changes_nothing(keyword, function, error):
     [
         ([np.ones(2)], [], ValueError, "got 1 averages, but 0 current values"),
         ([np.ones(2), np.ones(3)], [np.zeros(2), np.zeros(2)], ValueError, r"shape \(3,\), but .* \(2,\)"),
-        ([np.ones(2), 1.0], [np.zeros(2), 0.0], TypeError, "must be a NumPy array, but is a float"),
+        ([np.ones(2), 1.0], [np.zeros(2), 0.0], TypeError, "must be a NumPy array, or on a GPU, but is a float"),
         ([np.ones(2), np.broadcast_to(1.0, 3)], [np.zeros(2), np.zeros(3)], ValueError, "is read-only"),
     ],
 )

@@ -81,26 +81,16 @@ RULE_MUTANTS = tuple(
 PROGRAM_MUTANTS = tuple(
     RuleMutant(name, program, right, wrong)
     for name, program, right, wrong in (
-        ("parameter's size ignored", "_squared_step_size", "sum_of_squares(theta.reshape(-1)) / theta.size", "1.0"),
-        (
-            "sum in the place of the mean",
-            "_squared_step_size",
-            "(theta.reshape(-1)) / theta.size",
-            "(theta.reshape(-1))",
-        ),
-        ("sum of the update", "_squared_step_size", "squares / (theta.size * (h.d * h.d))", "squares / (h.d * h.d)"),
-        ("least size not squared", "_squared_step_size", "h.eps_of_size * h.eps_of_size", "h.eps_of_size"),
-        ("least size added", "_squared_step_size", ", h.eps_of_size * h.eps_of_size)", " + h.eps_of_size**2, 0.0)"),
-        ("d not squared", "_squared_step_size", "(h.d * h.d)", "h.d"),
-        (
-            "d multiplies",
-            "_squared_step_size",
-            "squares / (theta.size * (h.d * h.d))",
-            "squares * (h.d * h.d) / theta.size",
-        ),
-        ("updates always as large as d", "_squared_step_size", ", 1.0)", ", 0.0)"),
-        ("updates never limited", "_squared_step_size", "size / maximum", "size * 1.0 or maximum"),
-        ("step size not squared", "_squared_step_size", "h.rho * h.rho", "h.rho"),
+        ("parameter's size ignored", "squared_step_size", "parameter / size", "1.0"),
+        ("sum in the place of the mean", "squared_step_size", "parameter / size", "parameter"),
+        ("sum of the update", "squared_step_size", "update / (size * (d * d))", "update / (d * d)"),
+        ("least size not squared", "squared_step_size", "eps_of_size * eps_of_size", "eps_of_size"),
+        ("least size added", "squared_step_size", ", eps_of_size * eps_of_size)", " + eps_of_size**2, 0.0)"),
+        ("d not squared", "squared_step_size", "(d * d)", "d"),
+        ("d multiplies", "squared_step_size", "update / (size * (d * d))", "update * (d * d) / size"),
+        ("updates always as large as d", "squared_step_size", ", 1.0)", ", 0.0)"),
+        ("updates never limited", "squared_step_size", "mean / maximum", "mean * 1.0 or maximum"),
+        ("step size not squared", "squared_step_size", "rho * rho", "rho"),
         (
             "step size of a vector squared",
             "_step_vector",
@@ -112,8 +102,8 @@ PROGRAM_MUTANTS = tuple(
         ("a matrix does not decay", "_step_matrix", ", h.decay)", ", 0.0)"),
         ("moments exchanged", "_step_matrix", "h.kept, h.fresh", "h.fresh, h.kept"),
         ("moments without eps", "_step_matrix", "h.kept, h.fresh, h.eps", "h.kept, h.fresh, 0.0"),
-        ("no least second moment", "_step_matrix", "most = 1 / h.eps if h.eps else math.inf", "most = math.inf"),
-        ("least second moment not squared", "_step_matrix", "most = 1 / h.eps if", "most = h.eps**-0.5 if"),
+        ("no least second moment", "_most", "1 / h.eps if h.eps else math.inf", "math.inf"),
+        ("least second moment not squared", "_most", "1 / h.eps if", "h.eps**-0.5 if"),
         (
             "squares not with the factors",
             "_step_matrix",

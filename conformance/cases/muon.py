@@ -79,10 +79,10 @@ RULE_MUTANTS = tuple(
 PROGRAM_MUTANTS = tuple(
     RuleMutant(name, program, right, wrong)
     for name, program, right, wrong in (
-        ("not divided by the norm", "_orthogonal", "x / size.max()", "x"),
-        ("divided by eps", "_orthogonal", "size.max()", "size[1]"),
-        ("eps is no limit", "_orthogonal", "size.max()", "size[0]"),
-        ("eps added to the norm", "_orthogonal", "size.max()", "size.sum()"),
+        ("not divided by the norm", "_divided", "x / size.max()", "x"),
+        ("divided by eps", "_divided", "size.max()", "size[1]"),
+        ("eps is no limit", "_divided", "size.max()", "size[0]"),
+        ("eps added to the norm", "_divided", "size.max()", "size.sum()"),
         ("Gram matrix not squared", "_orthogonal", "gram(factor, rounded(square))", "factor[...] = square"),
         ("the first matrix throughout", "_orthogonal", "x, product = rounded(product), x", "result = product"),
         ("one step less", "_orthogonal", "range(int(h.steps))", "range(int(h.steps) - 1)"),

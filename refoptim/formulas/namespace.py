@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 # Array types that wrap another library's without saying which functions serve them.
-_FUNCTIONS_OF = {"autograd": "autograd.numpy", "torch": "torch"}
+_FUNCTIONS_OF = {"autograd": "autograd.numpy", "cupy": "cupy", "torch": "torch"}
 
 
 def namespace(*arrays: Any) -> Any:

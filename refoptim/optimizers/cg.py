@@ -105,15 +105,16 @@ class CG(Minimizer):
 
     def _direction(self, group: dict[str, Any], memory: Memory, grad: Array) -> Array:
         if memory["n_iter"] == 1:
-            return -grad
+            return kernels.vectors.negative(grad)
         before, d = memory["prev_flat_grad"], memory["d"]
         if group["method"] == "polak_ribiere":
             beta = kernels.cg.polak_ribiere(grad, before, d)
         else:
             beta = kernels.cg.hager_zhang(grad, before, d, _ETA)
         new = kernels.cg.direction(grad, d, beta)
-        descent = -kernels.reductions.dot(grad, new)
-        return new if descent >= _LEAST_DESCENT * kernels.reductions.sum_of_squares(grad) else -grad
+        dot, negative = kernels.reductions.dot, kernels.vectors.negative
+        descent = -dot(grad, new)
+        return new if descent >= _LEAST_DESCENT * dot(grad, grad) else negative(grad)
 
     def _first_t(self, memory: Memory, loss: float, grad: Array, slope: float) -> float:
         if memory["n_iter"] > 1 and slope < 0:

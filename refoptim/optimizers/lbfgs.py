@@ -104,7 +104,7 @@ class LBFGS(Minimizer):
     def _direction(self, group: dict[str, Any], memory: Memory, grad: Array) -> Array:
         if memory["n_iter"] == 1:
             memory |= {"old_dirs": [], "old_stps": [], "ro": [], "H_diag": 1}
-            return -grad
+            return kernels.vectors.negative(grad)
         self._remember(group["history_size"], memory, grad)
         ys, steps, rho = memory["old_dirs"], memory["old_stps"], memory["ro"]
         d, alpha = kernels.lbfgs.direction(grad, ys, steps, rho, memory["H_diag"])

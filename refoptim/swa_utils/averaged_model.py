@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ..buffers import Array
+from ..arrays import Array, unmasked
 from ..checks import check_arithmetic
-from ..parameter import Parameter, unmasked
+from ..devices import device_of, on_gpu, to_host
+from ..parameter import Parameter
+from ..places import brought, duplicate, flat, put
 from .averages import AverageOfMany, AverageOfOne, AvgFn, MultiAvgFn, get_swa_avg_fn, move
 from .plan import Pair, Plan, check_alike, plan_of, settle
 from .protocol import (
     call,
-    check_device,
+    checked_device,
     layers_of,
     listed_parameters,
     named_buffers,
@@ -40,7 +42,8 @@ class AveragedModel:
         model: a list or dict of parameters, or an object with ``parameters()`` or ``named_parameters()`` and, if it
             has any, ``buffers()`` or ``named_buffers()``: arrays that are not optimized, such as a running mean. It is
             deep-copied, without its gradients.
-        device: None or ``"cpu"`` (default: None).
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, where the averages are kept (default: None, where the model's
+            parameters are). Buffers stay where the model's are.
         avg_fn: ``avg_fn(averaged, current, num_averaged)`` returns the new average of one parameter, given arrays
             (default: None).
         multi_avg_fn: ``multi_avg_fn(averaged, current, num_averaged)`` changes the arrays of a list in place, all of
@@ -52,7 +55,8 @@ class AveragedModel:
     Raises:
         AssertionError: both functions are given.
         TypeError: the model is none of these, or holds something other than Parameters, and arrays as buffers.
-        ValueError: another device, an unknown arithmetic, or a parameter and a buffer of one name.
+        ValueError: an unknown device or arithmetic, or a parameter and a buffer of one name.
+        RuntimeError: there is no such GPU.
 
     The functions are not in ``state_dict``, but are copied and pickled along. A user's own function is given copies of
     the averages: if it raises, nothing has changed.
@@ -83,7 +87,7 @@ class AveragedModel:
     ) -> None:
         if avg_fn is not None and multi_avg_fn is not None:
             raise AssertionError("Only one of avg_fn and multi_avg_fn should be provided")
-        check_device(device)
+        place = checked_device(device)
         check_arithmetic(arithmetic)
         params, buffers = named_parameters(model), named_buffers(model)
         for param in params.values():
@@ -99,6 +103,8 @@ class AveragedModel:
         self._plan: Plan | None = None
         for param in self.parameters():
             param.grad = None
+            if place is not None:
+                param.to(place)
         settle(list(self.parameters()))
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -154,20 +160,26 @@ class AveragedModel:
         elif isinstance(function, AverageOfOne | AverageOfMany):
             weights = function.average.weights(self.n_averaged)
             for average, current in plan.runs:
-                move(average, current, weights, self.arithmetic)
+                place = device_of(average)
+                if device_of(current) is not place:
+                    current = flat(brought(current, place))  # noqa: PLW2901
+                with place.here():
+                    move(average, current, weights, self.arithmetic)
             for average, current in averaged:
                 AverageOfOne(function.average).update(average, current, self.n_averaged, self.arithmetic)
         else:
             pairs = [(left.data, right.data) for left, right in zip(plan.own, plan.params, strict=True)]
             copied = self._by_user(pairs + averaged) + copied
         for array, values in copied:
-            array[...] = values
+            put(array, values)
         self.n_averaged += 1
         self._plan = plan
 
     def state_dict(self) -> dict[str, Any]:
-        """Return ``n_averaged``, and copies of averages and buffers as ``module.name``: torch's layout."""
-        return {"n_averaged": self.n_averaged} | {name: array.copy() for name, array in self._arrays().items()}
+        """Return ``n_averaged``, and copies of averages and buffers as ``module.name``, NumPy's: torch's layout."""
+        return {"n_averaged": self.n_averaged} | {
+            name: device_of(array).host(array) for name, array in self._arrays().items()
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state: one of this class, or torch's with its tensors turned to arrays.
@@ -181,17 +193,17 @@ class AveragedModel:
         unexpected = [name for name in state_dict if name not in own and name != "n_averaged"]
         if missing or unexpected:
             raise RuntimeError(f"Error(s) in loading state_dict: missing {missing}, unexpected {unexpected}")
-        values = {name: unmasked(state_dict[name], name) for name in own}
+        values = {name: unmasked(to_host(state_dict[name]), name) for name in own}
         for name, array in own.items():
-            value = values[name]
-            if value.shape != array.shape or not np.can_cast(value.dtype, array.dtype, "same_kind"):
+            value, shape = values[name], tuple(array.shape)
+            if value.shape != shape or not np.can_cast(value.dtype, array.dtype, "same_kind"):
                 raise RuntimeError(
                     f"{name} has shape {value.shape} and dtype {value.dtype} in the state_dict, "
-                    f"but shape {array.shape} and dtype {array.dtype} in the model"
+                    f"but shape {shape} and dtype {array.dtype} in the model"
                 )
         n_averaged = _checked_count(state_dict["n_averaged"])
         for name, array in own.items():
-            array[...] = values[name]
+            put(array, values[name])
         self.n_averaged = n_averaged
 
     def __repr__(self) -> str:
@@ -216,21 +228,27 @@ class AveragedModel:
 
     def _by_user(self, pairs: list[Pair]) -> list[Pair]:
         """Return the averages and what a user's function makes of them."""
-        new = [averaged.copy() for averaged, _ in pairs]
+        new = [duplicate(averaged) for averaged, _ in pairs]
         if self.avg_fn is not None:
             results = zip(new, pairs, strict=True)
-            new = [np.asarray(self.avg_fn(copy, current, self.n_averaged)) for copy, (_, current) in results]
+            new = [self.avg_fn(copy, current, self.n_averaged) for copy, (_, current) in results]
+            new = [values if on_gpu(values) else np.asarray(values) for values in new]
         elif self.multi_avg_fn is not None:
             for dtype in dict.fromkeys(array.dtype for array in new):
                 alike = [place for place, array in enumerate(new) if array.dtype == dtype]
                 currents = [pairs[place][1] for place in alike]
                 self.multi_avg_fn([new[place] for place in alike], currents, self.n_averaged)
         for (averaged, _), values in zip(pairs, new, strict=True):
+            shape, expected = tuple(values.shape), tuple(averaged.shape)
             if values.dtype.kind not in "biufc":
                 raise TypeError(f"avg_fn must return an array, but returned {values.dtype} values")
-            if values.shape != averaged.shape:
-                raise ValueError(f"avg_fn returned shape {values.shape} for an average of shape {averaged.shape}")
-        return [(averaged, values.astype(averaged.dtype)) for (averaged, _), values in zip(pairs, new, strict=True)]
+            if shape != expected:
+                raise ValueError(f"avg_fn returned shape {shape} for an average of shape {expected}")
+        return [(averaged, _cast(values, averaged.dtype)) for (averaged, _), values in zip(pairs, new, strict=True)]
+
+
+def _cast(values: Any, dtype: Any) -> Any:
+    return values if on_gpu(values) and values.dtype == dtype else to_host(values).astype(dtype)
 
 
 def _checked_count(value: Any) -> int:

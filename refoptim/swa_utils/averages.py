@@ -7,8 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import kernels
-from ..buffers import REAL_TYPE, Array
+from ..arrays import Array
+from ..buffers import REAL_TYPE
+from ..devices import device_of, on_gpu, to_host
 from ..formulas import swa as formulas
+from ..places import brought, duplicate, flat, is_flat, put
 from ..scalars import packed
 
 AvgFn = Callable[[Any, Any, int], Any]
@@ -67,26 +70,29 @@ class AverageOfOne:
 
     def __call__(self, averaged: Any, current: Any, num_averaged: int) -> Any:
         """Return the average of ``num_averaged`` values and the current one, as a new array."""
-        if isinstance(averaged, np.ndarray) and averaged.dtype in REAL_TYPE:
+        if (isinstance(averaged, np.ndarray) or on_gpu(averaged)) and averaged.dtype in REAL_TYPE:
             check_pair(averaged, current)
-            new = np.array(averaged, order="C")
+            new = duplicate(averaged)
             self.update(new, current, num_averaged)
             return new
         return self.average.formula(averaged, current, num_averaged)
 
     def update(self, averaged: Array, current: Any, num_averaged: int, arithmetic: str | None = None) -> None:
         """Change an average in place. Integers are averaged in float64 and cut off, as torch does."""
-        current = np.asarray(current)
+        place = device_of(averaged)
+        current = brought(current if on_gpu(current) else np.asarray(current), place)
         if averaged.dtype in REAL_TYPE and averaged.dtype == current.dtype:
             real = REAL_TYPE[averaged.dtype]
-            new, values = np.ascontiguousarray(averaged), np.ascontiguousarray(current)
-            weights = self.average.weights(num_averaged)
-            move(new.reshape(-1).view(real), values.reshape(-1).view(real), weights, arithmetic)
+            new = flat(averaged)
+            with place.here():
+                move(new.view(real), flat(current).view(real), self.average.weights(num_averaged), arithmetic)
+            if is_flat(averaged):
+                return
+            new = new.reshape(tuple(averaged.shape))
         else:
             wide = np.result_type(averaged.dtype, current.dtype, np.float64)
-            new = self.average.formula(averaged.astype(wide), current.astype(wide), num_averaged)
-        if new is not averaged:
-            averaged[...] = np.asarray(new).astype(averaged.dtype).reshape(averaged.shape)
+            new = self.average.formula(to_host(averaged).astype(wide), to_host(current).astype(wide), num_averaged)
+        put(averaged, np.asarray(new).astype(averaged.dtype) if not on_gpu(new) else new)
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class AverageOfMany:
             raise ValueError(f"got {len(averaged)} averages, but {len(current)} current values")
         for one, other in zip(averaged, current, strict=True):
             check_pair(one, other)
-            if not one.flags.writeable:
+            if isinstance(one, np.ndarray) and not one.flags.writeable:
                 raise ValueError(f"an average of shape {one.shape} is read-only and cannot be changed in place")
         for one, other in zip(averaged, current, strict=True):
             AverageOfOne(self.average).update(one, other, num_averaged)
@@ -109,10 +115,11 @@ class AverageOfMany:
 
 def check_pair(averaged: Any, current: Any) -> None:
     """Raise unless both are arrays of one shape."""
-    if not isinstance(averaged, np.ndarray):
-        raise TypeError(f"an average must be a NumPy array, but is a {type(averaged).__name__}")
-    if averaged.shape != np.shape(current):
-        raise ValueError(f"the average has shape {averaged.shape}, but the current value has {np.shape(current)}")
+    if not isinstance(averaged, np.ndarray) and not on_gpu(averaged):
+        raise TypeError(f"an average must be a NumPy array, or on a GPU, but is a {type(averaged).__name__}")
+    shape, other = tuple(averaged.shape), tuple(current.shape if on_gpu(current) else np.shape(current))
+    if shape != other:
+        raise ValueError(f"the average has shape {shape}, but the current value has {other}")
 
 
 def move(averaged: Array, current: Array, weights: tuple[float, float], arithmetic: str | None = None) -> None:
@@ -122,7 +129,7 @@ def move(averaged: Array, current: Array, weights: tuple[float, float], arithmet
     """
     keep, weight = weights
     if keep == 0:
-        averaged[...] = current
+        kernels.memory.assign(averaged, current)
     elif weight != 0:
         scalars = kernels.swa.Scalars(weight, keep if keep <= weight else 0.0)
         wide = averaged.dtype if arithmetic is None else np.dtype(arithmetic)

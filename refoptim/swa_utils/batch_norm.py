@@ -5,7 +5,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from .protocol import call, check_device, layers_of, set_training
+from ..devices import on_gpu
+from ..places import brought, duplicate, put
+from .protocol import call, checked_device, layers_of, set_training
 
 
 @runtime_checkable
@@ -40,7 +42,8 @@ def update_bn(loader: Iterable[Any], model: Any, device: str | None = None) -> N
         model: is called with each input, or its ``forward`` is. Its layers are what ``model.modules()`` yields; without
             that method they are the model, its attributes, and what its lists, tuples and dicts hold. Those with the
             attributes of ``BatchNorm`` are updated; without any, nothing happens and the loader is not touched.
-        device: None or ``"cpu"`` (default: None).
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, where inputs are copied to (default: None, where they
+            are).
 
     Every layer that has ``training`` is in training mode during the pass. Afterwards modes and momenta are what they
     were, and if the pass raises, so are the statistics. An empty loader leaves them as ``reset_running_stats()`` does.
@@ -64,7 +67,7 @@ def update_bn(loader: Iterable[Any], model: Any, device: str | None = None) -> N
     (np.float64(4.0), 0.1, False)
 
     """
-    check_device(device)
+    place = checked_device(device)
     layers = list(layers_of(model))
     norms = [layer for layer in layers if isinstance(layer, BatchNorm) and not isinstance(layer, type)]
     if not norms:
@@ -78,12 +81,13 @@ def update_bn(loader: Iterable[Any], model: Any, device: str | None = None) -> N
             norm.momentum = None
         set_training(model, True)
         for batch in loader:
-            call(model, batch[0] if isinstance(batch, list | tuple) else batch)
+            first = batch[0] if isinstance(batch, list | tuple) else batch
+            call(model, first if place is None else brought(first, place))
     except BaseException:
         for norm, name, value, content in statistics:
-            if isinstance(value, np.ndarray):
+            if value is not content:
                 # Others may hold this very array: the model's buffers do.
-                value[...] = content
+                put(value, content)
             setattr(norm, name, value)
         raise
     finally:
@@ -98,4 +102,5 @@ def _statistics(norm: BatchNorm) -> Iterator[tuple[BatchNorm, str, Any, Any]]:
     for name in _STATISTICS:
         if hasattr(norm, name):
             value = getattr(norm, name)
-            yield norm, name, value, value.copy() if isinstance(value, np.ndarray) else value
+            is_array = isinstance(value, np.ndarray) or on_gpu(value)
+            yield norm, name, value, duplicate(value) if is_array else value

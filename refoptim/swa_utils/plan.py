@@ -36,10 +36,10 @@ def plan_of(averaged: Any, model: Any) -> Plan:
         # An optimizer with differentiable=True has taken them out.
         settle(own)
     runs: list[Pair] = []
-    for dtype in dict.fromkeys(param.dtype for param in own):
+    for home in dict.fromkeys((param.dtype, param.place) for param in own):
         run: list[tuple[Parameter, Parameter]] = []
         for pair in zip(own, params, strict=True):
-            if pair[0].dtype == dtype:
+            if (pair[0].dtype, pair[0].place) == home:
                 if run and not all(map(_touch, run[-1], pair)):
                     runs += _flat(run)
                     run = []
@@ -52,9 +52,9 @@ def plan_of(averaged: Any, model: Any) -> Plan:
 
 
 def settle(own: list[Parameter]) -> None:
-    """Make the parameters of each dtype neighbours in one flat buffer."""
-    for dtype in dict.fromkeys(param.dtype for param in own):
-        gather([param for param in own if param.dtype == dtype])
+    """Make the parameters of each dtype and device neighbours in one flat buffer."""
+    for home in dict.fromkeys((param.dtype, param.place) for param in own):
+        gather([param for param in own if (param.dtype, param.place) == home])
 
 
 def check_alike(what: str, own: list[Any], others: list[Any]) -> None:
@@ -62,7 +62,7 @@ def check_alike(what: str, own: list[Any], others: list[Any]) -> None:
     if len(own) != len(others):
         raise ValueError(f"the averaged model has {len(own)} {what}, but the model has {len(others)}")
     for place, (left, right) in enumerate(zip(own, others, strict=True)):
-        if left.shape != right.shape or left.dtype != right.dtype:
+        if tuple(left.shape) != tuple(right.shape) or left.dtype != right.dtype:
             raise ValueError(
                 f"{what} {place}: the averaged model has shape {left.shape} and dtype {left.dtype}, "
                 f"but the model has shape {right.shape} and dtype {right.dtype}"

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..buffers import Array
+from .. import devices
+from ..arrays import Array
+from ..cpu import Device
 from ..parameter import Parameter
 
 
@@ -33,9 +35,9 @@ def named_buffers(model: Any) -> dict[str, Array]:
         return {}
     found = _named(*_entries(model, "buffers"), prefix="buffers.")
     for name, buffer in found.items():
-        if not isinstance(buffer, np.ndarray):
+        if not isinstance(buffer, np.ndarray) and not devices.on_gpu(buffer):
             raise TypeError(
-                f"the buffers of a model must be NumPy arrays, which can be written in place, but {name!r} is a "
+                f"the buffers of a model must be NumPy arrays, or on a GPU, to be written in place, but {name!r} is a "
                 f"{type(buffer).__name__}: write np.array(value)"
             )
     return found
@@ -61,12 +63,11 @@ def call(model: Any, *arguments: Any, **options: Any) -> Any:
     return (model if callable(model) else model.forward)(*arguments, **options)
 
 
-def check_device(device: Any) -> None:
-    """Raise unless the device is the one there is."""
+def checked_device(device: Any) -> Device | None:
+    """Return a device by name, or None. Raise if there is no such device."""
     if callable(device):
-        raise TypeError("device must be None or 'cpu', but is a function: write avg_fn= or multi_avg_fn=")
-    if device is not None and str(device) != "cpu":
-        raise ValueError(f"device must be None or 'cpu', but is {device!r}")
+        raise TypeError("device must be None or a name, but is a function: write avg_fn= or multi_avg_fn=")
+    return None if device is None else devices.device(device)
 
 
 def _entries(model: Any, kind: str) -> tuple[list[Any] | None, list[Any]]:

@@ -1,0 +1,154 @@
+"""Sums on a GPU: the CPU's bits under Numba's simulator, however arrays are cut, and nothing contracted in their PTX.
+
+The simulator is chosen when Numba is imported, so this file runs itself in other processes: once with the tree as it
+is, and once with a small one, which has many chunks and levels for a few hundred elements.
+"""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from importlib import import_module
+
+import numpy as np
+import pytest
+from numba import types
+
+from refoptim.kernels import memory, reductions_gpu
+from refoptim.kernels.jit import cuda
+from refoptim.kernels.reductions import CHUNK, dot, largest_magnitude, norm, sum_of_magnitudes
+
+TYPES = [np.float32, np.float64]
+INF = math.inf
+CUTS = [[0, 0, 1], [1, 2, 3, 7, 16, 40], [16], [5, 53, 69], list(range(0, 80, 9))]
+
+
+def run(name, cache):
+    """Return what a function of this file gives in the simulator."""
+    pytest.importorskip("numba_cuda", reason="numba-cuda, which has the simulator, is not installed")
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-W", "error", __file__, name]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return json.loads(found.stdout)
+
+
+def compare():
+    """Return the cases in which the simulator's bits are not the CPU's, and how many were compared."""
+    numbers, cancelling = (getattr(import_module("test_reductions"), name) for name in ("numbers", "cancelling"))
+    x, y = cancelling(CHUNK + 1), numbers(CHUNK + 1)
+    cases = [(dot, (x, y)), (norm, (x,)), (sum_of_magnitudes, (x.astype(np.float32),))]
+    return [str(case) for case in cases if differ(*case)]
+
+
+def compare_small():
+    """Return the cases that differ, with chunks of a few elements."""
+    import_module("simulated").shrink()
+    others = import_module("test_reductions")
+    numbers, cancelling = others.numbers, others.cancelling
+    warnings.simplefilter("ignore", RuntimeWarning)  # in the simulator's threads
+    found = []
+    for size, dtype in [(0, TYPES[0]), (5, TYPES[0]), (17, TYPES[1]), (150, TYPES[0])]:
+        x, y = cancelling(size, dtype), numbers(size, dtype)
+        cases = [(dot, (x, y)), (dot, (x, np.ones(size, dtype))), (sum_of_magnitudes, (x,)), (largest_magnitude, (x,))]
+        cases += [(norm, (x, p)) for p in (2, 1, 0, INF, -INF, 3)]
+        found += [
+            f"{function.__name__} of {size} {dtype.__name__}" for function, given in cases if differ(function, given)
+        ]
+    x = cancelling(80)
+    for cuts, p in [*((cuts, 2) for cuts in CUTS), *((CUTS[1], p) for p in (1, 0, INF, -INF))]:
+        parts = np.split(x, cuts)
+        parts[-1] = parts[-1].astype(np.float32)  # arrays of two types
+        if not same(norm(list(map(cuda.to_device, parts)), p), norm(parts, p)):
+            found.append(f"{p}-norm, cut at {cuts}")
+    mixed = [part if place % 2 else cuda.to_device(part) for place, part in enumerate(parts)]
+    if not same(norm(mixed), norm(parts)):
+        found.append("norm of arrays on both")
+    large = np.split(x * 1e200, CUTS[1])
+    if not same(norm(list(map(cuda.to_device, large))), norm(large)):
+        found.append("norm of squares that leave the range")
+    for elements, p, _ in others.NORMS:
+        if p == 2 and elements:
+            found += compare_norm_that_stays(np.array(elements))
+    return found + compare_norm_that_stays(x * 1e200) + compare_norm_that_stays(numbers(40, np.float32))
+
+
+def compare_norm_that_stays(x):
+    """Return the array if the norm that is left on the GPU is another."""
+    there, left = cuda.to_device(x), cuda.to_device(np.zeros(2, x.dtype))
+    with memory.temporaries(there) as empty:
+        reductions_gpu.norm_into(left, there, empty)
+    return [] if same(left.copy_to_host()[0], x.dtype.type(norm(x))) else [f"norm of {x} that stays"]
+
+
+def differ(function, given):
+    """Return whether a function has other bits for arrays in the simulator."""
+    on_gpu = (cuda.to_device(x) if isinstance(x, np.ndarray) else x for x in given)
+    return not same(function(*on_gpu), function(*given))
+
+
+def same(a, b):
+    return float(a).hex() == float(b).hex()
+
+
+@pytest.mark.parametrize("name", ["compare", "compare_small"])
+def test_simulator_has_the_bits_of_the_cpu(tmp_path, name):
+    assert run(name, tmp_path) == []
+
+
+# The dimensions of the arrays that a kernel takes, of which those with one are of the type at hand; whether it takes a
+# column behind them; the fused multiplications and the additions of one term.
+GPU_KERNELS = {
+    "dot_gpu": ((1, 1, 2), True, 2, 4),
+    "magnitudes_gpu": ((1, 2), True, 0, 4),
+    "counts_gpu": ((1, 2), True, 0, 1),
+    "pairs_gpu": ((2, 2), False, 0, 4),
+    "extremes_gpu": ((1, 1, 2), False, 0, 0),
+}
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["cc80", "cc90"])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", GPU_KERNELS)
+def test_ptx_holds_these_operations_and_no_others(monkeypatch, name, dtype, capability):
+    dimensions, column, fused, added = GPU_KERNELS[name]
+    ptx = compiled(monkeypatch, name, dtype, capability, dimensions, column)
+    found = Counter(re.findall(r"^\s*(?:@!?%p\d+\s+)?(fma|mul|div|add|sub)(?:\.rn)?\.f(?:32|64)", ptx, re.MULTILINE))
+    # The terms in the loop, which is unrolled, and one addition of pairs for each halving of the lanes.
+    folds = 0 if name == "extremes_gpu" else 7 * 4
+    terms = found["fma"] // fused if fused else (found["add"] - folds) // added if added else 0
+    subtractions = found["add"] if name != "counts_gpu" else folds
+    assert found == Counter({"fma": terms * fused, "add": terms * added + folds, "sub": subtractions})
+    assert ptx.count("bar.sync") >= 2
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("name", "dimensions", "column"),
+    [("scaled_squares_gpu", (1, 2, 2), True), ("root_gpu", (1, 2), False), ("norm_gpu", (1, 2, 2, 2), False)],
+)
+def test_ptx_approximates_nothing(monkeypatch, name, dtype, dimensions, column):
+    ptx = compiled(monkeypatch, name, dtype, (9, 0), dimensions, column)
+    assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz|\.local|\bcall\b)\S*", ptx)
+
+
+def compiled(monkeypatch, name, dtype, capability, dimensions, column):
+    """Return a kernel's PTX, compiled without a device."""
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    try:
+        import_module("cuda.bindings.nvrtc").nvrtcVersion()
+    except RuntimeError:
+        pytest.skip("the CUDA toolkit is not installed: pip install numba-cuda[cu13]")
+    device = type("Device", (), {"compute_capability": capability})
+    monkeypatch.setattr(import_module("numba.cuda.dispatcher"), "get_current_device", lambda: device)
+    kind = types.float32 if dtype is np.float32 else types.float64
+    signature = [types.Array(kind if n == 1 else types.float64, n, "C") for n in dimensions] + [types.intp] * column
+    return cuda.compile_ptx(getattr(reductions_gpu, name).function, tuple(signature), cc=capability)[0]
+
+
+if __name__ == "__main__":
+    json.dump({"compare": compare, "compare_small": compare_small}[sys.argv[1]](), sys.stdout)
