@@ -185,7 +185,14 @@ def numbas_stream(stream: Any) -> Any:
     handle = protocol()[1] if protocol else getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
     if not isinstance(handle, int):
         raise TypeError(f"stream must be numba.cuda's, CuPy's, torch's or a CUDA handle, but is {stream!r}")
-    return kernels.jit.cuda.external_stream(handle) if handle else 0
+    return _external_stream(handle) if handle else 0
+
+
+@cache
+def _external_stream(handle: int) -> Any:
+    # One object for each stream: launches are prepared once for each.
+    count_gpus("cuda")
+    return kernels.jit.cuda.external_stream(handle)
 
 
 @cache
