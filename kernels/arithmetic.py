@@ -73,8 +73,8 @@ def widen(x: Any, scalars: Any) -> Any:
 
 
 def unpack(kind: Any, scalars: Any) -> Any:
-    """Return an array of scalars as a tuple with as many as this kind of NamedTuple has."""
-    return tuple(scalars[: len(kind._fields)])
+    """Return an array of scalars, or where they lie, as a tuple with as many as this kind of NamedTuple has."""
+    return tuple(scalars[i] for i in range(len(kind._fields)))
 
 
 def _round(exact: Fraction, kind: Callable[[float], Any]) -> Any:
@@ -176,7 +176,9 @@ def _unpack(typing_context, kind, scalars):
     record = types.UniTuple(scalars.dtype, len(kind.instance_class._fields))
 
     def generate(context, builder, signature, arguments):
-        data = context.make_array(scalars)(context, builder, arguments[1]).data
+        data = arguments[1]
+        if isinstance(scalars, types.Array):
+            data = context.make_array(scalars)(context, builder, data).data
         items = [builder.load(builder.gep(data, [context.get_constant(types.intp, i)])) for i in range(len(record))]
         return context.make_tuple(builder, record, items)
 

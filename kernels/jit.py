@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from functools import cached_property, lru_cache, partial
 from importlib import import_module
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -71,7 +71,16 @@ class CpuKernel(CpuLoop):
         if isinstance(first, np.ndarray):
             return super().__call__(first, *arguments)
         *arrays, scalars = arguments
-        return self.twin.launch(first, *arrays, self._names["Scalars"](*scalars))
+        kind = self._names["Scalars"]
+        h = kind(*scalars) if isinstance(scalars, np.ndarray) else Row(kind, scalars)
+        return self.twin.launch(first, *arrays, h)
+
+
+class Row(NamedTuple):
+    """Scalars that lie on a GPU: the numbers that a kernel finds there when it runs, not those of its launch."""
+
+    kind: Any  # the rule's Scalars
+    numbers: Any
 
 
 def cpu_loop(loop: Callable[..., Any]) -> CpuLoop:
@@ -118,6 +127,20 @@ def on_stream(stream: Any) -> Iterator[None]:
 def current_stream() -> Any:
     """Return the stream of the innermost :func:`on_stream`."""
     return _stream.get()
+
+
+def capturing() -> bool:
+    """Return whether what is launched on the current stream becomes a part of a CUDA graph, and does not run."""
+    if SIMULATED:
+        return False
+    cuda.current_context()  # a thread that has done nothing yet has none
+    driver, stream = import_module("cuda.bindings.driver"), _stream.get()
+    error, status = driver.cuStreamIsCapturing(driver.CUstream(int(stream) if stream else 0))
+    if error == driver.CUresult.CUDA_ERROR_STREAM_CAPTURE_IMPLICIT:
+        raise RuntimeError("another stream is being captured, and this is the default one: write step(stream=...)")
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"whether the stream is being captured cannot be seen: {error.name}")
+    return status != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE
 
 
 def gpu_rule(rule: Callable[..., Any]) -> Any:

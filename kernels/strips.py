@@ -18,8 +18,8 @@ from numba import typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from refoptim.kernels.arithmetic import widen
-from refoptim.kernels.jit import SIMULATED, GpuKernel, cuda, gpu_rule, grid, launch_with_numbers, loaded, renamed
+from refoptim.kernels.arithmetic import unpack, widen
+from refoptim.kernels.jit import SIMULATED, GpuKernel, Row, cuda, gpu_rule, grid, launch_with_numbers, loaded, renamed
 
 # The most bytes that one instruction moves for a thread; their address must be a multiple of it.
 ACCESS = 16
@@ -52,15 +52,34 @@ class RuleKernel(GpuKernel):
 
         return renamed(loaded(kernel), self.name, self.rule.__module__)
 
+    def reading(self, kind: Any) -> FunctionType:
+        """Return the kernel that finds its scalars on the GPU."""
+        rule = gpu_rule(self.rule).value
+
+        def kernel(arrays, size, head, wide, strips, row):
+            i = cuda.grid(1)
+            h = kind(*unpack(kind, row))
+            if i < strips:
+                step_strip(rule, arrays, head + wide * i, h)
+            if i < size - wide * strips:
+                step(rule, arrays, i if i < head else i + wide * strips, h)
+
+        return renamed(loaded(kernel), f"{self.rule.__name__}_reading_gpu", self.rule.__module__)
+
     def compiled(self, itemsizes: Sequence[int], h: Any) -> Any:
         """Return the kernel for arrays with elements of these sizes and scalars of this type."""
-        key = (*itemsizes, type(h[0]))
+        reads = isinstance(h, Row)
+        key = (*itemsizes, h.numbers.dtype if reads else type(h[0]), reads)
         if key not in self._compiled:
-            self._compiled[key] = cuda.jit(signature(itemsizes, h))(self.function)
+            function = self.reading(h.kind) if reads else self.function
+            self._compiled[key] = cuda.jit(signature(itemsizes, h))(function)
         return self._compiled[key]
 
     def launch(self, first: Any, *arguments: Any) -> None:
-        """Step every element of flat arrays of one size, given the scalars. The host does not wait for the end."""
+        """Step every element of flat arrays of one size, given the scalars, which may lie on the GPU too.
+
+        The host does not wait for the end.
+        """
         arrays, h = (first, *arguments[:-1]), arguments[-1]
         if not first.size:
             return
@@ -71,9 +90,11 @@ class RuleKernel(GpuKernel):
         try:
             kernel = self.compiled(itemsizes, h)
             if SIMULATED:
-                kernel[blocks, threads](arrays, first.size, head, wide, strips, h)
+                scalars = h.numbers if isinstance(h, Row) else h
+                kernel[blocks, threads](arrays, first.size, head, wide, strips, scalars)
             else:
-                launch_with_numbers(kernel, blocks, threads, (*addresses, first.size, head, wide, strips, *h))
+                scalars = (_address(h.numbers),) if isinstance(h, Row) else h
+                launch_with_numbers(kernel, blocks, threads, (*addresses, first.size, head, wide, strips, *scalars))
         except Exception as error:
             raise self.failure(error) from error
 
@@ -87,7 +108,8 @@ def signature(itemsizes: Sequence[int], h: Any) -> Any:
     """Return the types of a kernel's arguments."""
     kinds = {4: types.float32, 8: types.float64}
     arrays = types.Tuple([types.CPointer(kinds[itemsize]) for itemsize in itemsizes])
-    return types.void(arrays, types.int64, types.int64, types.int64, types.int64, typeof(h))
+    scalars = types.CPointer(kinds[h.numbers.dtype.itemsize]) if isinstance(h, Row) else typeof(h)
+    return types.void(arrays, types.int64, types.int64, types.int64, types.int64, scalars)
 
 
 def width(itemsizes: Sequence[int]) -> int:

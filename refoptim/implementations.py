@@ -34,12 +34,15 @@ class Algorithm(Protocol):
     """What an implementation asks of an optimizer, about one of its groups and a host state before the step."""
 
     arithmetic: str | None
+    defaults: dict[str, Any]
     initial_host: ClassVar[dict[str, Any]]
     state_arrays: ClassVar[tuple[str, ...]]
+    table_rows: ClassVar[int]
 
     def _variant(self, group: dict[str, Any]) -> Variant: ...
     def _options(self, group: dict[str, Any]) -> Any: ...
     def _scalars(self, options: Any, host: Host) -> tuple[float, ...]: ...
+    def _powers(self, options: Any) -> tuple[str, ...] | None: ...
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]: ...
     def _advance(self, group: dict[str, Any], host: Host) -> dict[str, Any]: ...
     def _initial_values(self, group: dict[str, Any]) -> dict[str, float]: ...
@@ -113,7 +116,8 @@ def _seen(slots: Slots, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(map(slots.device.formulas_array, arrays))
 
 
-def _is_fused(group: dict[str, Any]) -> bool:
+def is_fused(group: dict[str, Any]) -> bool:
+    """Return whether a group is stepped by kernels, as it is unless an option says otherwise."""
     use_fused = group.get("fused")
     return bool(use_fused) or (use_fused is None and group.get("foreach") is None)
 
@@ -121,15 +125,15 @@ def _is_fused(group: dict[str, Any]) -> bool:
 def _choose(group: dict[str, Any], variant: Variant) -> Implementation:
     """Return the implementation that a group asks for: fused, unless an option says otherwise, as in torch."""
     if variant.shaped:
-        return _fused_each if _is_fused(group) else _for_each_shape
-    if _is_fused(group):
+        return _fused_each if is_fused(group) else _for_each_shape
+    if is_fused(group):
         return _fused
     return _foreach if group.get("foreach") else _for_loop
 
 
 def evaluation(settings: Settings, slots: Slots, place: int) -> tuple[Callable[..., None], Any]:
     """Return what computes a step of any flat arrays, and what it takes behind them: scalars, or settings."""
-    if _is_fused(settings.group):
+    if is_fused(settings.group):
         return settings.variant.kernel, _packed(settings, slots, place)
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(place))
     slots.device.check_formulas()

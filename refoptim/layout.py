@@ -12,6 +12,7 @@ from .parameter import Parameter
 from .rows import plan_rows
 from .slots import MovedError, Slots
 from .state import Entry
+from .tables import begin_step, check_capture, plan_with_table, reads_table
 
 
 class Layout:
@@ -65,39 +66,62 @@ class Layout:
         """Yield the parameters, each once."""
         return iter(dict.fromkeys(self.params))
 
-    def entry(self, param: Parameter) -> Any:
-        """Return a parameter's state as a mapping, or None if it is not of this group."""
+    def catch_up(self) -> None:
+        """Count the steps that CUDA graphs have repeated since the host last looked."""
+        for slots in self.slots:
+            slots.catch_up()
+
+    def entry(self, param: Parameter, *, current: bool = False) -> Any:
+        """Return a parameter's state as a mapping, or None if it is not of this group.
+
+        Args:
+            param: whose.
+            current: whether the mapping need not count what CUDA graphs repeat while it is in use.
+
+        """
         if param in self.loose:
             return self.loose[param]
-        return next((Entry(slots, slots.places[param]) for slots in self.slots if param in slots.places), None)
+        entries = (Entry(slots, slots.places[param], current=current) for slots in self.slots if param in slots.places)
+        return next(entries, None)
 
     def plan(self, algorithm: Algorithm) -> list[Launch]:
         """Return everything that a step calls: what computes, then what counts. Raise before the first call."""
         if self.loose:
             return list(self._plan_loose(algorithm))
-        launches: list[Launch] = []
         settings = self._settings_of(algorithm)
-        variant = settings.variant
+        launches: list[Launch] = []
         for slots in self.slots:
             try:
-                runs = slots.runs(variant.counts)
+                launches += self._plan_slots(algorithm, settings, slots)
             except MovedError:
                 self._follow(algorithm)
                 return self.plan(algorithm)
-            if runs and not variant.dense:
-                name = type(algorithm).__name__
-                raise RuntimeError(f"{name} does not support dense gradients, please consider Adam instead")
-            if runs and variant.state:
-                slots.prepare(variant.state, settings.initial)
-            for run in runs:
-                if run.theta.size:
-                    planned = settings.implementation(settings, slots, run)
-                    launches += planned if slots.device is CPU else slots.device.launches(planned)
-                if slots.touched:
-                    launches.append((slots.forget_rows, (run.first, run.stop)))
+        return launches
+
+    def _plan_slots(self, algorithm: Algorithm, settings: Settings, slots: Slots) -> list[Launch]:
+        variant = settings.variant
+        recorded = slots.device is not CPU and begin_step(settings, slots)
+        runs = slots.runs(variant.counts)
+        if runs and not variant.dense:
+            name = type(algorithm).__name__
+            raise RuntimeError(f"{name} does not support dense gradients, please consider Adam instead")
+        if recorded:
+            check_capture(settings, slots, runs)
+        if runs and variant.state:
+            slots.prepare(variant.state, settings.initial)
+        launches: list[Launch] = []
+        for run in runs:
+            if slots.device is not CPU and reads_table(settings):
+                launches += plan_with_table(settings, slots, run, recorded=recorded)
+            elif run.theta.size:
+                planned = settings.implementation(settings, slots, run)
+                launches += planned if slots.device is CPU else slots.device.launches(planned)
+            if slots.touched:
+                launches.append((slots.forget_rows, (run.first, run.stop)))
+            if not recorded:  # what is recorded does not run now; each repetition counts itself
                 launches += self._count(algorithm, settings, slots, run.first, run.stop)
-            if not runs or runs[0].span is not None:  # not all have a gradient in the flat one
-                launches += self._plan_rows(algorithm, settings, slots)
+        if not runs or runs[0].span is not None:  # not all have a gradient in the flat one
+            launches += self._plan_rows(algorithm, settings, slots)
         return launches
 
     def _plan_rows(self, algorithm: Algorithm, settings: Settings, slots: Slots) -> Iterator[Launch]:

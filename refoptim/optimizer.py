@@ -1,6 +1,8 @@
 """The base of every optimizer: parameter groups, state, saving and loading, and the step."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
 from warnings import warn
@@ -56,6 +58,8 @@ class Optimizer(HookRegistry):
 
     initial_host: ClassVar[dict[str, Any]] = {}
     state_arrays: ClassVar[tuple[str, ...]] = ()
+    # With capturable=True, how many steps CUDA graphs can repeat after an ordinary one, where scalars never settle.
+    table_rows: ClassVar[int] = 10_000
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -185,25 +189,31 @@ class Optimizer(HookRegistry):
             error.add_note(f"The step has done and counted {done} of its {len(launches)} parts; the others not.")
             raise
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self, set_to_none: bool = True, *, stream: Any = None) -> None:
         """Remove all gradients, or set those that exist to zero, in place.
 
         Args:
             set_to_none: whether gradients become None, so that the parameter sits out the next step unless it gets a
                 new one (default: True). With False ``p.grad`` stays the same array, which ``out=`` can write into.
+            stream: a CUDA stream on which they are set to zero, as in :meth:`step` (default: None).
 
         """
-        for param in self._params():
-            if set_to_none:
-                param.grad = None
-            elif param.grad is not None:
-                param.zero_grad()
+        if stream is not None:
+            self._check_stream()
+        with nullcontext() if stream is None else on_stream(stream):
+            for param in self._params():
+                if set_to_none:
+                    param.grad = None
+                elif param.grad is not None:
+                    param.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state and the groups' options in torch's layout, parameters as numbers. Arrays are copies."""
         for hook in self._save_pre.values():
             hook(self)
-        saved = checkpoint.pack(self.param_groups, self._entry)
+        for layout in self._current():
+            layout.catch_up()
+        saved = checkpoint.pack(self.param_groups, partial(self._entry, current=True))
         for hook in self._save_post.values():
             replaced = hook(self, saved)
             saved = saved if replaced is None else replaced
@@ -267,6 +277,13 @@ class Optimizer(HookRegistry):
         """Return what the kernel needs beside arrays, given a parameter's host state before the step."""
         raise NotImplementedError(f"{type(self).__name__} must override step")
 
+    def _powers(self, options: Any) -> tuple[str, ...] | None:
+        """Return the options whose powers are all that changes scalars from step to step; None if there is more.
+
+        Host state is the step count alone then, and scalars go up or down with each of the powers.
+        """
+        return tuple(name for name in ("beta1", "beta2") if name in options._fields)
+
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         """Return what the formula needs beside arrays, given a parameter's host state before the step."""
         raise NotImplementedError(f"{type(self).__name__} must override step")
@@ -287,11 +304,11 @@ class Optimizer(HookRegistry):
     def _params(self) -> Iterator[Parameter]:
         return chain.from_iterable(group["params"] for group in self.param_groups)
 
-    def _entry(self, param: Parameter) -> Any:
+    def _entry(self, param: Parameter, *, current: bool = False) -> Any:
         # A layout that no longer fits still has the state, which the one that replaces it takes over.
         for layouts in (self._layouts, self._current()):
             for layout in layouts:
-                entry = layout.entry(param)
+                entry = layout.entry(param, current=current)
                 if entry is not None:
                     return entry
         raise KeyError(f"{param!r} is not optimized by this optimizer")

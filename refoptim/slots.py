@@ -74,6 +74,8 @@ class Slots:
         self._home: tuple[Any, int] = (None, 0)
         # The rows that have state, by parameter, where sparse gradients have made it; forgotten when others have.
         self.touched: dict[int, np.ndarray[Any, Any]] = {}
+        # The scalars of coming steps on a GPU, by what takes them; see the module ``tables``.
+        self.tables: dict[Any, Any] = {}
         self._filled = False  # whether state that has not begun may be other than 0
 
     def occupy(self) -> None:
@@ -201,6 +203,20 @@ class Slots:
         """Return a parameter's host state."""
         return self.host if self.hosts is None else self.hosts[place]
 
+    def catch_up(self) -> None:
+        """Count the steps that CUDA graphs have repeated since the host last looked; the host waits for them."""
+        for (first, stop, *_), table in self.tables.items():
+            taken = table.read()
+            if taken != table.taken:
+                before, after = table.host(table.taken), table.host(taken)
+                if any(self.host_of(place) != before for place in range(first, stop)):
+                    raise RuntimeError(
+                        f"a CUDA graph has repeated {taken - table.taken} steps that go on from a state with "
+                        f"{before}, but meanwhile the state has changed: capture the graph anew after such a change"
+                    )
+                self.set_host(first, stop, after)
+                table.taken = taken
+
     def set_host(self, first: int, stop: int, host: Host) -> None:
         """Give these parameters the same host state."""
         if stop - first == len(self.params):
@@ -249,12 +265,13 @@ class Slots:
 
     def moved(self, device: Device) -> Callable[[], None]:
         """Copy parameters and state arrays to another device. Until what this returns is called nothing has changed."""
+        self.catch_up()
         occupy = gathered(self.params, device)
         arrays = {name: self._copied(array, device) for name, array in self.arrays.items()}
 
         def move() -> None:
             occupy()
-            self.device, self.arrays = device, arrays
+            self.device, self.arrays, self.tables = device, arrays, {}
             self._whole, self._taken, self._home = None, None, (None, 0)
 
         return move
@@ -269,7 +286,8 @@ class Slots:
             self.set_host(place, place + 1, dict(self.initial_host))
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0)}
+        self.catch_up()
+        kept = self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0), "tables": {}}
         if self.device is not CPU:
             kept["arrays"] = {name: self.device.host(array) for name, array in self.arrays.items()}
             kept["extras"] = {place: copied(entry) for place, entry in self.extras.items()}

@@ -9,7 +9,7 @@ from . import devices
 from .arrays import Array, unmasked
 from .parameter import Parameter
 from .places import copied
-from .slots import Slots
+from .slots import Host, Slots
 
 
 class Entry(MutableMapping[Any, Any]):
@@ -18,15 +18,21 @@ class Entry(MutableMapping[Any, Any]):
     Keys that the optimizer does not know are kept beside them, so that a user's own optimizer can store what it likes.
     """
 
-    def __init__(self, slots: Slots, place: int) -> None:
+    def __init__(self, slots: Slots, place: int, *, current: bool = False) -> None:
         self._slots = slots
         self._place = place
+        self._current = current  # whether nobody steps while this lives
+
+    def _host(self) -> Host:
+        if self._slots.tables and not self._current:
+            self._slots.catch_up()
+        return self._slots.host_of(self._place)
 
     def _extra(self) -> dict[Any, Any]:
         return self._slots.extras.get(self._place, {})
 
     def __getitem__(self, name: Any) -> Any:
-        host = self._slots.host_of(self._place)
+        host = self._host()
         if host is not None:
             if name in host:
                 return host[name]
@@ -40,8 +46,9 @@ class Entry(MutableMapping[Any, Any]):
         slots, place = self._slots, self._place
         if name in slots.initial_host:
             number = checked_number(name, value, slots.initial_host[name])
-            slots.set_host(place, place + 1, {**(slots.host_of(place) or slots.initial_host), name: number})
+            slots.set_host(place, place + 1, {**(self._host() or slots.initial_host), name: number})
         elif name in slots.array_names:
+            self._host()
             slots.write(name, place, checked_array(name, value, slots.shape_of(name, place), slots.dtype))
         else:
             slots.extras.setdefault(place, {})[name] = value
@@ -52,7 +59,7 @@ class Entry(MutableMapping[Any, Any]):
         del self._extra()[name]
 
     def __iter__(self) -> Iterator[Any]:
-        host = self._slots.host_of(self._place)
+        host = self._host()
         if host is not None:
             yield from host
             yield from (name for name in self._slots.arrays if self._slots.shape_of(name, self._place) is not None)
@@ -63,6 +70,7 @@ class Entry(MutableMapping[Any, Any]):
 
     def clear(self) -> None:
         """Forget the state: the parameter's next step is its first."""
+        self._host()
         self._slots.set_host(self._place, self._place + 1, None)
         self._slots.extras.pop(self._place, None)
         self._slots.touched.pop(self._place, None)

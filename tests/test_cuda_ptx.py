@@ -23,7 +23,7 @@ from numba import types
 
 from refoptim import kernels
 from refoptim.kernels.arithmetic import fma
-from refoptim.kernels.jit import THREADS, cuda, gpu_rule
+from refoptim.kernels.jit import THREADS, Row, cuda, gpu_rule
 from refoptim.kernels.strips import ACCESS, RuleKernel, width
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
@@ -102,6 +102,7 @@ class Trace:
                 waiting += number.operands
         counted = (*OPERATIONS, "mul", "div", "add", "sub")
         self.counts = Counter(operation for operation in needed.values() if operation in counted)
+        self.scalars = {operation for operation in needed.values() if operation in self.fields} | self.options.keys()
         self.loads = sum(element.key in needed for element in elements)
         self.stores = len(results)
         self.different = len({result.key for result in results})
@@ -147,8 +148,9 @@ def libraries(monkeypatch):
     device = type("Device", (), {"compute_capability": CAPABILITIES[-1]})
     monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
 
-    def libraries(module, kernel, arrays, scalar):
+    def libraries(module, kernel, arrays, scalar, *, reads=False):
         h = module.Scalars(*[np.dtype(scalar).type(ON)] * len(module.Scalars._fields))
+        h = Row(module.Scalars, np.array(h)) if reads else h
         (compiled,) = kernel.compiled([np.dtype(array).itemsize for array in arrays], h).overloads.values()
         return compiled.library
 
@@ -207,6 +209,13 @@ def assembled(ptx, capability):
     return -(-used // 8) * 8  # they are given away by eights
 
 
+def bytes_on_the_way(ptx, capability):
+    """Return how many bytes a multiprocessor full of these threads has asked for at once."""
+    blocks = min(MOST_THREADS, REGISTERS // assembled(ptx, capability)) // THREADS
+    loads = sum(count for access, count in operations(ptx).items() if access.startswith("ld.global.v"))
+    return blocks * THREADS * loads * ACCESS
+
+
 def contractible(ptx):
     """Return the sums that ptxas may contract: neither they nor a product that they take say how to round."""
     kind = r"(?:\.f16|\.bf16|\.f32|\.f64)"
@@ -220,6 +229,13 @@ def contractible(ptx):
     sums = re.findall(rf"^\s*(?:add|sub)(?:\.ftz)?{kind}\s+%\w+,(.*);", ptx, re.MULTILINE)
     return [operands for operands in sums if products & set(re.findall(register, operands))]
 
+
+# The rules of what has the option capturable.
+CAPTURABLE = [
+    name
+    for name in KERNELS
+    if name.partition(".")[0] in ("adam", "nadam", "radam", "adamax", "rmsprop", "rprop", "adadelta", "asgd")
+]
 
 CASES = [
     pytest.param(
@@ -272,9 +288,44 @@ def test_the_kernel_itself_holds_nothing_else(libraries, name, precision, capabi
     assert ".local" not in ptx
     assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz)\S*", ptx)
     assert not re.findall(r"^\s*call\b.*", ptx, re.MULTILINE)
-    blocks = min(MOST_THREADS, REGISTERS // assembled(ptx, capability)) // THREADS
-    loads = sum(count for access, count in got.items() if access.startswith("ld.global.v"))
-    assert blocks * THREADS * loads * ACCESS >= BYTES_ON_THE_WAY
+    assert bytes_on_the_way(ptx, capability) >= BYTES_ON_THE_WAY
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", CAPTURABLE)
+def test_a_kernel_that_reads_its_scalars_holds_their_loads_beside(libraries, name, precision, capability):
+    array, scalar = PRECISIONS[precision]
+    module, rule = rule_of(name)
+    arrays = [array] * (rule.__code__.co_argcount - 1)
+    given, ptx = (
+        linked(libraries(module, KERNELS[name][1], arrays, scalar, reads=reads), capability) for reads in (False, True)
+    )
+    read = set().union(*(Trace(module, rule, options).scalars for options in combinations(name)))
+    loads = Counter({f"ld.global.{scalar.replace('float', 'f')}": len(read)})
+    assert normal(operations(ptx)) == normal(operations(given)) + loads
+    assert contractible(ptx) == []
+    assert ".local" not in ptx
+    assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz)\S*", ptx)
+    assert not re.findall(r"^\s*call\b.*", ptx, re.MULTILINE)
+    assert bytes_on_the_way(ptx, capability) >= BYTES_ON_THE_WAY
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_a_row_of_scalars_is_copied_as_it_is(monkeypatch, kind, capability):
+    device = type("Device", (), {"compute_capability": capability})
+    monkeypatch.setattr(import_module("numba.cuda.dispatcher"), "get_current_device", lambda: device)
+    scalars, counts = (types.Array(numbers, 1, "C") for numbers in (getattr(types, kind), types.int64))
+    ptx, _ = cuda.compile_ptx(kernels.tables.take_row_gpu.function, (scalars, scalars, counts), cc=capability)
+    bits = kind.removeprefix("float")
+    found = Counter(re.findall(r"\b(?:ld|st)\.global\.\w+|bar\.sync", ptx))
+    # A compiler may copy numbers as the integers of their bits. The position is two of these, one of which is written.
+    assert sum(count for name, count in found.items() if name.startswith("ld.")) == 3 + 1
+    assert sum(count for name, count in found.items() if name.startswith("st.")) == 2
+    assert {name for name in found if name.endswith(bits) and name.startswith("st.")}
+    assert found["bar.sync"] == 1
+    assert ".local" not in ptx
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,11 @@ def streams():
         optimizer.step(grads=gradients(params, 0), stream=stream)
         assert seen == [stream, 0]
         seen.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Gpu, "fill", lambda *_: seen.append(kernels.jit.current_stream()))
+            optimizer.zero_grad(False, stream=stream)
+        assert set(seen) == {stream}
+        seen.clear()
     elsewhere = optim.Parameter(np.ones(3), device=Gpu(3))
     with pytest.raises(ValueError, match="one GPU, but there are parameters on cuda:0 and cuda:3"):
         optim.SGD([*made("cuda"), elsewhere]).step(stream=cuda.stream())

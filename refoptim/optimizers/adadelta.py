@@ -41,7 +41,8 @@ class Adadelta(Optimizer):
         weight_decay: :math:`\lambda \geq 0` (default: 0).
         foreach: True evaluates the formula on the flat arrays of a group, False parameter by parameter; None is one
             kernel for the whole group (default: None).
-        capturable: accepted; it has no meaning on a CPU (default: False).
+        capturable: on a GPU, keep the step count and what follows from it there, so that a CUDA graph can repeat the
+            step; it has no meaning on a CPU (default: False).
         maximize: climb instead of descend (default: False).
         differentiable: evaluate the formula on whatever arrays the parameters are, so that derivatives flow through
             the step (default: False).

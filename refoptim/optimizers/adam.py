@@ -50,7 +50,8 @@ class Adam(Optimizer):
             before the bias is corrected, as torch and Keras do; optax takes it afterwards (default: False).
         foreach: evaluate the formula on the flat arrays of a group (default: None).
         maximize: climb instead of descend (default: False).
-        capturable: accepted; it has no meaning on a CPU (default: False).
+        capturable: on a GPU, keep the step count and what follows from it there, so that a CUDA graph can repeat the
+            step; it has no meaning on a CPU (default: False).
         differentiable: evaluate the formula on whatever arrays the parameters are, so that derivatives flow through
             the step (default: False).
         fused: one kernel for the whole group. None is True, unless ``foreach`` is given; with ``fused=False`` and

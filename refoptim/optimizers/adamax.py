@@ -45,7 +45,8 @@ class Adamax(Optimizer):
         maximize: climb instead of descend (default: False).
         differentiable: evaluate the formula on whatever arrays the parameters are, so that derivatives flow through
             the step (default: False).
-        capturable: accepted; it has no meaning on a CPU (default: False).
+        capturable: on a GPU, keep the step count and what follows from it there, so that a CUDA graph can repeat the
+            step; it has no meaning on a CPU (default: False).
         fused: True is one kernel for the whole group, whatever ``foreach`` says, False is none. torch has no such
             option here: it becomes one of the groups' only if it is given (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).

@@ -57,7 +57,8 @@ class NAdam(Optimizer):
         foreach: True evaluates the formula on the flat arrays of a group, False parameter by parameter; None runs one
             kernel for the whole group (default: None).
         maximize: climb instead of descend (default: False).
-        capturable: accepted; it has no meaning on a CPU (default: False).
+        capturable: on a GPU, keep the step count and what follows from it there, so that a CUDA graph can repeat the
+            step; it has no meaning on a CPU (default: False).
         differentiable: evaluate the formula on whatever arrays the parameters are, so that derivatives flow through
             the step (default: False).
         fused: True is one kernel for the whole group, whatever ``foreach`` says, False is none. torch has no such
@@ -170,6 +171,9 @@ class NAdam(Optimizer):
             eps * (root2 / ONE),
             lr * weight,
         )
+
+    def _powers(self, options: _Options) -> None:
+        return None  # there are the momentum's schedule
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         host = self.initial_host if host is None else host

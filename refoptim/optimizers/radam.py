@@ -48,7 +48,8 @@ class RAdam(Optimizer):
         foreach: True evaluates the formula on the flat arrays of a group, False parameter by parameter; None runs one
             kernel for the whole group (default: None).
         maximize: climb instead of descend (default: False).
-        capturable: accepted; it has no meaning on a CPU (default: False).
+        capturable: on a GPU, keep the step count and what follows from it there, so that a CUDA graph can repeat the
+            step; it has no meaning on a CPU (default: False).
         differentiable: evaluate the formula on whatever arrays the parameters are, so that derivatives flow through
             the step (default: False).
         fused: True is one kernel for the whole group, whatever ``foreach`` says, False is none. torch has no such

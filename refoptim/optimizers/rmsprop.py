@@ -55,7 +55,8 @@ class RMSprop(Optimizer):
         weight_decay: :math:`\lambda \geq 0` (default: 0).
         momentum: :math:`\mu`, at least 0 (default: 0).
         centered: divide by the root of the variance (default: False).
-        capturable: accepted; it has no meaning on a CPU (default: False).
+        capturable: on a GPU, keep the step count and what follows from it there, so that a CUDA graph can repeat the
+            step; it has no meaning on a CPU (default: False).
         foreach: True evaluates the formula on the flat arrays of a group, False parameter by parameter; None is one
             kernel for the whole group (default: None).
         maximize: climb instead of descend (default: False).

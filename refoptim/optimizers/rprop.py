@@ -44,7 +44,8 @@ class Rprop(Optimizer):
         etas: :math:`\eta_-` in (0, 1), by which a step size shrinks when the gradient has changed its sign, and
             :math:`\eta_+` above 1, by which it grows when it has not (default: (0.5, 1.2)).
         step_sizes: :math:`\Gamma_{min}, \Gamma_{max}`, the smallest and the largest step size (default: (1e-6, 50)).
-        capturable: accepted; it has no meaning on a CPU (default: False).
+        capturable: on a GPU, keep the step count and what follows from it there, so that a CUDA graph can repeat the
+            step; it has no meaning on a CPU (default: False).
         foreach: None computes with one kernel for the whole group, True evaluates the formula on the flat arrays of a
             group, False parameter by parameter (default: None).
         maximize: climb instead of descend (default: False).

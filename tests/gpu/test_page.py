@@ -9,11 +9,11 @@ import pytest
 from numba.core import config
 
 PAGE = (Path(__file__).parents[2] / "docs/gpu.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"## (\w+)\n\n```python\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = re.findall(r"^## (\w+)\n(?:(?!^## ).)*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def test_there_is_a_block_for_each_library():
-    assert [title for title, _ in BLOCKS] == ["CuPy", "Numba", "torch", "JAX"]
+    assert [title for title, _ in BLOCKS] == ["CuPy", "Numba", "torch", "JAX", "Graphs"]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_there_is_a_block_for_each_library():
     [pytest.param(*block, id=block[0], marks=[pytest.mark.driver] * (block[0] != "Numba")) for block in BLOCKS],
 )
 def test_the_example_runs(title, code, tmp_path, capsys):
-    missing = {"CuPy": ("cupy",), "torch": ("torch",), "JAX": ("jax", "cupy")}.get(title, ())
+    missing = {"CuPy": ("cupy",), "Graphs": ("cupy",), "torch": ("torch",), "JAX": ("jax", "cupy")}.get(title, ())
     for package in missing:
         if not find_spec(package):
             pytest.skip(f"{package} is not installed")

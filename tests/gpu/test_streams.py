@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 import refoptim as optim
+from refoptim import devices
 from refoptim.conformance import cases
 from refoptim.kernels.jit import cuda
 from refoptim.swa_utils import AveragedModel
 
 FIRST = {case.optimizer: case for module in cases.stems().values() for case in reversed(module.CASES)}
 DENSE = sorted(FIRST.keys() - {"SparseAdam"})
+CAPTURABLE = ["Adadelta", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop"]
 # About how many milliseconds the stream is kept busy: hundreds of times what the host takes for a step.
 BUSY = 500
 
@@ -107,6 +109,17 @@ def test_a_step_does_not_wait(name, busy):
 
 
 @driver
+def test_a_capturable_step_does_not_wait_before_it_is_captured(busy):
+    optimizer, stream = build("AdamW", capturable=True), cuda.stream()
+    optimizer.step(stream=stream)
+    done = busy(stream)
+    for _ in range(12):
+        optimizer.step(stream=stream)
+    optimizer.zero_grad(set_to_none=False, stream=stream)
+    assert not done.query()
+
+
+@driver
 def test_gradients_and_averages_do_not_wait(busy):
     optimizer = build("SGD")
     (param,) = optimizer.param_groups[0]["params"]
@@ -146,7 +159,7 @@ def test_a_step_waits_for_its_own_stream_alone(busy):
     ids=lambda value: value if isinstance(value, str) else "-".join(value) or "defaults",
 )
 def test_a_graph_repeats_a_step(name, options, differences):
-    # These have the same scalars in every step. A graph of the others would repeat the scalars of one.
+    # These have the same scalars in every step. A graph of the others needs capturable=True.
     optimizer, expected = build(name, **options), build(name, "cpu", **options)
     stream = cores_stream()
     optimizer.step(stream=stream)
@@ -162,3 +175,63 @@ def test_a_graph_repeats_a_step(name, options, differences):
     found = differences(expected, optimizer)
     found.pop("0: step", None)  # the host's own, which counted the step that was captured
     assert found == {}
+
+
+@driver
+@pytest.mark.parametrize("name", CAPTURABLE)
+def test_a_graph_goes_on_with_the_next_steps(name, differences):
+    optimizer, expected = build(name, capturable=True), build(name, "cpu", capturable=True)
+    stream = cores_stream()
+    optimizer.step(stream=stream)
+    expected.step()
+    cuda.synchronize()
+    builder = stream.create_graph_builder().begin_building()
+    optimizer.step(stream=builder.stream)
+    graph = builder.end_building().complete()
+    for lr in (None, 0.05):
+        if lr is not None:
+            for some in (optimizer, expected):
+                some.param_groups[0]["lr"] = lr
+            # An ordinary step puts the new learning rate where the graph reads it.
+            optimizer.step(stream=stream)
+            expected.step()
+        for _ in range(20):
+            graph.launch(stream)
+            expected.step()
+        stream.sync()
+        assert differences(expected, optimizer) == {}
+
+
+@driver
+def test_a_graph_steps_and_sets_gradients_to_zero(differences):
+    optimizer, expected = build("Adam", capturable=True), build("Adam", "cpu", capturable=True)
+    stream = cores_stream()
+    for some, options in ((optimizer, {"stream": stream}), (expected, {})):
+        some.step(**options)
+    cuda.synchronize()
+    builder = stream.create_graph_builder().begin_building()
+    optimizer.step(stream=builder.stream)
+    optimizer.zero_grad(set_to_none=False, stream=builder.stream)
+    graph = builder.end_building().complete()
+    for _ in range(3):
+        graph.launch(stream)
+        expected.step()
+        expected.zero_grad(set_to_none=False)
+    stream.sync()
+    (param,) = optimizer.param_groups[0]["params"]
+    assert not devices.to_host(param.grad).any()
+    assert differences(expected, optimizer) == {}
+
+
+@driver
+def test_captures_that_cannot_be_are_refused():
+    optimizer, stream = build("Adam", capturable=True), cores_stream()
+    optimizer.param_groups[0]["lr"] = 0.05
+    cuda.synchronize()
+    builder = stream.create_graph_builder().begin_building()
+    with pytest.raises(RuntimeError, match="run one step first"):
+        optimizer.step(stream=builder.stream)
+    builder.end_building()
+    optimizer.step(stream=stream)
+    stream.sync()
+    assert optimizer.state_dict()["state"][0]["step"] == 3
