@@ -103,7 +103,7 @@ def factors_cpu(rows, columns, row_var, col_var, kept, fresh, eps):
         high, low = 0.0, 0.0
         for top in range(0, height, BAND):
             band_high, band_low = 0.0, 0.0
-            for i in range(top, min(top + BAND, height)):
+            for i in range(top, height if height < top + BAND else top + BAND):
                 rows[matrix, i] = _moment_cpu(row_var[matrix, i], rows[matrix, i], width, kept, fresh)
                 row_var[matrix, i] = rows[matrix, i]
                 band_high, band_low = _add_cpu(band_high, band_low, rows[matrix, i], 0.0)

@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 from numba.core import config
 
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
+# Nobody calls kernels from C: to leave the wrapper for that out saves compiling it.
+_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 # Waking the other threads takes as long as one thread needs for about this many elements of Adam.
 SERIAL_BELOW = 65_536
@@ -33,8 +34,8 @@ def cpu_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cpu_part(part: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function that CPU loops call, which has loops of its own."""
-    return njit(nogil=True, error_model="numpy")(part)
+    """Compile a function that CPU loops call, and nobody else, which has loops of its own."""
+    return njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(part)
 
 
 class CpuLoop:
