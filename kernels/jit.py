@@ -15,6 +15,12 @@ from numba.core import config
 
 # Nobody calls kernels from C: to leave the wrapper for that out saves compiling it.
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+_PART_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,
+    "no_cpython_wrapper": True,
+}
 
 # Waking the other threads takes as long as one thread needs for about this many elements of Adam.
 SERIAL_BELOW = 65_536
@@ -35,7 +41,7 @@ def cpu_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 def cpu_part(part: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that CPU loops call, and nobody else, which has loops of its own."""
-    return njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(part)
+    return njit(**_PART_OPTIONS)(part)
 
 
 class CpuLoop:
