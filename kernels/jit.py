@@ -83,6 +83,13 @@ class CpuKernel(CpuLoop):
         return self.twin.launch(first, *arrays, h)
 
 
+def entry(kernel: Callable[..., Any], first: Any) -> Callable[..., Any]:
+    """Return what to call, now and later, for arrays like this one: the compiled code itself, if they are small."""
+    if isinstance(kernel, CpuKernel) and isinstance(first, np.ndarray) and first.size < SERIAL_BELOW:
+        return kernel.serial
+    return kernel
+
+
 class Row(NamedTuple):
     """Scalars that lie on a GPU: the numbers that a kernel finds there when it runs, not those of its launch."""
 

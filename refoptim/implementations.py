@@ -8,10 +8,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from . import kernels
 from .arrays import Array
 from .cpu import Launch
 from .formulas.namespace import namespace
-from .scalars import packed
+from .scalars import packed, packer
 from .slots import Host, Run, Slots
 
 
@@ -58,7 +59,17 @@ class Settings(NamedTuple):
     options: Any  # as the algorithm wants them for its scalars
     initial: dict[str, float]  # what state arrays start with where it is not zero
     wide: np.dtype[Any] | None  # what to compute in; None is what the arrays are of
+    constant: bool  # whether a kernel takes the same scalars in every step but the first
     implementation: "Implementation"
+
+
+class Ready(NamedTuple):
+    """The launch of a run, to be repeated for as long as settings and run are the same."""
+
+    settings: Settings
+    run: Run
+    launches: list[Launch]
+    pack: Callable[..., None] | None  # writes other scalars where the kernel reads them; None if they do not change
 
 
 Implementation = Callable[[Settings, Slots, Run], list[Launch]]
@@ -69,13 +80,25 @@ def settings_of(algorithm: Algorithm, group: dict[str, Any]) -> Settings:
     variant, options = algorithm._variant(group), algorithm._options(group)
     initial = algorithm._initial_values(group)
     wide = None if algorithm.arithmetic is None else np.dtype(algorithm.arithmetic)
-    return Settings(algorithm, group, variant, options, initial, wide, _choose(group, variant))
+    constant = algorithm._powers(options) == ()
+    return Settings(algorithm, group, variant, options, initial, wide, constant, _choose(group, variant))
 
 
 def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Launch the kernel once for the run."""
+    # Scalars that do not change may be others in the first step.
+    repeats = run.span is None and (slots.host is not None or not settings.constant or not settings.variant.counts)
+    ready = slots.ready
+    if repeats and ready is not None and ready.settings is settings and ready.run is run:
+        if ready.pack is not None:
+            ready.pack(*settings.algorithm._scalars(settings.options, slots.host_of(run.first)))
+        return ready.launches
     scalars = _packed(settings, slots, run.first)
-    return [(settings.variant.kernel, (*slots.arrays_of(run, settings.variant.state), scalars))]
+    first, *others = slots.arrays_of(run, settings.variant.state)
+    launches = [(kernels.jit.entry(settings.variant.kernel, first), (first, *others, scalars))]
+    if repeats:
+        slots.ready = Ready(settings, run, launches, None if settings.constant else packer(scalars))
+    return launches
 
 
 def _fused_each(settings: Settings, slots: Slots, run: Run) -> list[Launch]:

@@ -1,7 +1,6 @@
 """How a parameter group is laid out: slots in flat buffers, or loose arrays where derivatives must flow through."""
 
 from collections.abc import Callable, Iterator
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -144,14 +143,19 @@ class Layout:
         return [(slots.set_host, (first, stop, algorithm._advance(self.group, slots.host_of(first))))]
 
     def _settings_of(self, algorithm: Algorithm) -> Settings:
-        """Return the settings, made anew if an option is not the object that it was."""
-        values = self.group.values()
-        if self._settings is None or len(values) != len(self._seen) or not all(map(is_, values, self._seen)):
+        """Return the settings, made anew if an option is not what it was."""
+        if self._settings is None or not self._is_as_seen():
             self._settings = settings_of(algorithm, self.group)
             # A learning rate that is an array, or betas that are a list, can change and stay the same object.
             fixed = all(_is_fixed(value) for name, value in self.group.items() if name != "params")
-            self._seen = list(values) if fixed else []
+            self._seen = list(self.group.values()) if fixed else []
         return self._settings
+
+    def _is_as_seen(self) -> bool:
+        try:
+            return [*self.group.values()] == self._seen
+        except ValueError:  # from an array in the place of a number
+            return False
 
     def _plan_loose(self, algorithm: Algorithm) -> Iterator[Launch]:
         for param, entry in self.loose.items():

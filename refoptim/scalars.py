@@ -1,6 +1,7 @@
 """Hyperparameters as numbers, and numbers as the array that a kernel takes."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from struct import Struct
 from typing import Any
 
@@ -28,6 +29,11 @@ def packed(numbers: tuple[float, ...], dtype: np.dtype[Any]) -> Array:
     result = np.empty(len(numbers), dtype)
     _struct(len(numbers), dtype.char).pack_into(result.data, 0, *numbers)
     return result
+
+
+def packer(array: Array) -> Callable[..., None]:
+    """Return what writes other numbers to a packed array."""
+    return partial(_struct(array.size, array.dtype.char).pack_into, array.data, 0)
 
 
 @lru_cache(maxsize=64)

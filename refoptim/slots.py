@@ -72,6 +72,8 @@ class Slots:
         self._whole: list[Run] | None = None
         self._taken: tuple[Run, tuple[str, ...], tuple[Any, ...]] | None = None
         self._home: tuple[Any, int] = (None, 0)
+        # What the fused implementation launched last, if it can be launched again.
+        self.ready: Any = None
         # The rows that have state, by parameter, where sparse gradients have made it; forgotten when others have.
         self.touched: dict[int, np.ndarray[Any, Any]] = {}
         # The scalars of coming steps on a GPU, by what takes them; see the module ``tables``.
@@ -272,7 +274,7 @@ class Slots:
         def move() -> None:
             occupy()
             self.device, self.arrays, self.tables = device, arrays, {}
-            self._whole, self._taken, self._home = None, None, (None, 0)
+            self._whole, self._taken, self._home, self.ready = None, None, (None, 0), None
 
         return move
 
@@ -287,7 +289,7 @@ class Slots:
 
     def __getstate__(self) -> dict[str, Any]:
         self.catch_up()
-        kept = self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0), "tables": {}}
+        kept = self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0), "ready": None, "tables": {}}
         if self.device is not CPU:
             kept["arrays"] = {name: self.device.host(array) for name, array in self.arrays.items()}
             kept["extras"] = {place: copied(entry) for place, entry in self.extras.items()}

@@ -154,6 +154,9 @@ class Adafactor(Optimizer):
         kept, rho = -expm1(beta2_decay * log(t)), min(lr, t**-0.5)
         return kernels.adafactor.Scalars(sign, kept, t**beta2_decay, rho, eps, eps_of_size, d, lr * weight_decay)
 
+    def _powers(self, options: _Options) -> None:
+        """Return None: the share of the old means is a power of the step count itself."""
+
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         epsilon1, epsilon2 = group["eps"]
         return {

@@ -137,6 +137,9 @@ class Adagrad(Optimizer):
         coupled, decay = (0.0, weight_decay * (1 + taken * lr_decay)) if apart else (weight_decay, 0.0)
         return kernels.adagrad.Scalars(sign, coupled, _decayed(lr, lr_decay, taken), eps, decay)
 
+    def _powers(self, options: _Options) -> tuple[str, ...] | None:
+        return () if options.lr_decay == 0 else None
+
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         return {
             "t": 1 if host is None else host["step"] + 1,
