@@ -19,8 +19,9 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from algorithms import ALGORITHMS, TORCH, Algorithm, has
 from numba.core import config
-from step_time import ALGORITHMS, TORCH, Algorithm, has_fused, size
+from step_time import size
 from timing import Samples, duration, fastest, print_table, ratio, summarize, write_json
 from tqdm import tqdm
 
@@ -88,9 +89,9 @@ def torch_steps(algorithm: Algorithm, tensors: int, elements: int, torch: Any) -
         param.grad = torch.randn(elements, device=place)
     steps: dict[str, Call] = {}
     for name, implementation in TORCH.items():
-        if implementation["fused"] and not has_fused(kind):
+        if implementation["fused"] and not has(kind, "fused"):
             continue
-        known = {key: value for key, value in implementation.items() if key != "fused" or has_fused(kind)}
+        known = {key: value for key, value in implementation.items() if key != "fused" or has(kind, "fused")}
         try:
             step = kind(params, **algorithm.options, **known).step
             step()

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from textwrap import dedent
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ import refoptim
 from refoptim.conformance import cases, truth
 from refoptim.conformance.situation import ITERATIONS, Exact, FunctionMutant, Situation
 from refoptim.conformance.tolerances import BALL, MINIMIZER_LIMITS
-from refoptim.kernels.jit import CpuKernel
+from refoptim.kernels.jit import CpuKernel, CpuLoop
 
 OPTIMIZERS = {"lbfgs": "LBFGS", "cg": "CG"}
 DTYPES = ("float32", "float64")
@@ -220,6 +220,8 @@ def applied(change: FunctionMutant) -> Iterator[None]:
     loop = vars(module).get(f"{name}_cpu")
     if isinstance(loop, CpuKernel):
         right, wrong = loop, _plain_loop(wrong, names["Scalars"])
+    elif isinstance(loop, CpuLoop):
+        right, wrong = loop, SimpleNamespace(serial=wrong)
     owners = [owner, *(m for name, m in list(sys.modules.items()) if name.startswith("refoptim."))]
     places = [(place, key) for place in owners for key, value in list(vars(place).items()) if value is right]
     for place, key in places:

@@ -101,3 +101,7 @@ CLOSE |= {
     "torch line search": {"rtol": 1e-4, "atol": 1e-6},  # whose square roots are off by an ulp, where cubics are flat
     "minimum": {"rtol": 0.0, "atol": 1e-5},  # where a minimizer ends, beside where the minimum is
 }
+
+# Of the largest movement in two steps: so far may an optimizer of another library be off that is timed beside ours.
+PEERS = {"float32": 1e-3, "float64": 1e-5}
+TORCH_MUON = 0.2  # bfloat16, in single elements

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from refoptim.kernels.arithmetic import unpack, widen
-from refoptim.kernels.jit import cpu_kernel, cpu_rule
-from refoptim.kernels.memory import copied, empty
-from refoptim.kernels.reductions import dot
+from refoptim.kernels.arithmetic import fma, unpack, widen
+from refoptim.kernels.jit import cpu_kernel, cpu_loop, cpu_rule
+from refoptim.kernels.memory import copied, empty, on_gpu
+from refoptim.kernels.products import addresses, products, recursion_cpu
 from refoptim.kernels.strips import gpu_elementwise
 from refoptim.kernels.vectors import add, negative
 
@@ -43,22 +43,89 @@ def pair(g: Any, before: Any, d: Any, t: float) -> tuple[Any, Any]:
     return y, s
 
 
-def direction(
-    g: Any, ys: Sequence[Any], steps: Sequence[Any], ro: Sequence[float], scale: float
-) -> tuple[Any, list[float]]:
-    """Return minus the approximate inverse Hessian times the gradient, and the factors of the first loop.
+def factors(sy, yy, sg, yg, rho, scale):
+    """Return alpha, and alpha - beta, by which the two loops multiply: the products in them are sums of known ones."""
+    alpha, rest = np.zeros(rho.size), np.zeros(rho.size)
+    for i in range(rho.size - 1, -1, -1):
+        product = -sg[i]
+        for j in range(rho.size - 1, i, -1):
+            product = fma(-alpha[j], sy[i, j], product)
+        alpha[i] = rho[i] * product
+    for i in range(rho.size):
+        product = -yg[i]
+        for j in range(rho.size - 1, -1, -1):
+            product = fma(-alpha[j], yy[i, j], product)
+        product = scale * product
+        for j in range(i):
+            product = fma(rest[j], sy[j, i], product)
+        rest[i] = fma(-rho[i], product, alpha[i])
+    return alpha, rest
 
-    Changes of the gradient, steps and the reciprocals of their products go from the oldest to the newest.
+
+factors_cpu = cpu_loop(factors)
+
+
+class History:
+    """The products of the vectors of the last pairs, which the next directions need too.
+
+    A vector whose products are kept is known again by its identity, and read-only from then on.
     """
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[Any, Any]] = []  # of a step and a change
+        self._sy = self._yy = np.empty((0, 0))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The vectors of a copy are other ones.
+        return History, ()
+
+    def direction(
+        self, g: Any, ys: Sequence[Any], steps: Sequence[Any], rho: Sequence[float], scale: float
+    ) -> tuple[Any, list[float]]:
+        """Return minus the approximate inverse Hessian times the gradient, and the factors of the first loop.
+
+        Changes of the gradient, steps and the reciprocals of their products go from the oldest to the newest.
+        """
+        known, count = self._known(ys, steps), len(rho)
+        found = products([*steps, *ys], [g, *ys[known:]])
+        sy, yy = np.empty((2, count, count))
+        for new, old, columns in ((sy, self._sy, found[:count, 1:]), (yy, self._yy, found[count:, 1:])):
+            new[:known, :known] = old[len(old) - known :, len(old) - known :]
+            new[:, known:] = columns
+        yy[known:, :known] = yy[:known, known:].T
+        self._keep(ys, steps, sy, yy, known)
+        alpha, rest = factors_cpu.serial(sy, yy, found[:count, 0], found[count:, 0], np.array(rho), float(scale))
+        return _sum(g, ys, steps, alpha, scale, rest), alpha.tolist()
+
+    def _known(self, ys: Sequence[Any], steps: Sequence[Any]) -> int:
+        """Return how many of the oldest pairs are the newest that are kept."""
+        pairs = list(zip(map(id, steps), map(id, ys), strict=True))
+        kept = [(id(s), id(y)) for s, y in self._pairs]
+        known = len(kept) - kept.index(pairs[0]) if pairs and pairs[0] in kept else 0
+        return known if pairs[:known] == kept[len(kept) - known :] else 0
+
+    def _keep(self, ys: Sequence[Any], steps: Sequence[Any], sy: Any, yy: Any, known: int) -> None:
+        for vector in (*steps[known:], *ys[known:]):
+            if not on_gpu(vector):
+                vector.flags.writeable = False
+        self._pairs, self._sy, self._yy = list(zip(steps, ys, strict=True)), sy, yy
+
+
+def _sum(g: Any, ys: Sequence[Any], steps: Sequence[Any], alpha: Any, scale: float, rest: Any) -> Any:
+    """Return the vector that the two loops lead to, given their factors."""
+    if not on_gpu(g):
+        d = empty(g.size, g.dtype, g)
+        with np.errstate(over="ignore"):
+            multiples = np.array([*-alpha[::-1], *rest, scale]).astype(g.dtype)
+        recursion_cpu(d, g, addresses([*reversed(ys), *steps]), multiples)
+        return d
     d = negative(g)
-    al = [0.0] * len(ro)
-    for i in reversed(range(len(ro))):
-        al[i] = dot(steps[i], d) * ro[i]
-        add(d, d, ys[i], -al[i])
+    for y, factor in zip(reversed(ys), reversed(alpha), strict=True):
+        add(d, d, y, -factor)
     _scale(d, scale)
-    for i in range(len(ro)):
-        add(d, d, steps[i], al[i] - dot(ys[i], d) * ro[i])
-    return d, al
+    for s, factor in zip(steps, rest, strict=True):
+        add(d, d, s, factor)
+    return d
 
 
 def _scale(s: Any, t: float) -> None:

@@ -29,6 +29,17 @@ _SAME_EVERYWHERE = (2, 1, 0, math.inf, -math.inf)
 _add_cpu = cpu_rule(add)
 
 
+@cpu_part
+def fold_lanes(high, low):
+    """Add the upper half of the lanes to the lower half until one is left."""
+    width = LANES // 2
+    while width:
+        for lane in range(width):
+            high[lane], low[lane] = _add_cpu(high[lane], low[lane], high[lane + width], low[lane + width])
+        width //= 2
+    return high[0], low[0]
+
+
 def _sum_of(term):
     """Return what adds the terms of one chunk, compiled for this kind of term."""
 
@@ -43,23 +54,18 @@ def _sum_of(term):
             for lane in range(xs.size):
                 a, b = term(xs[lane], ys[lane])
                 high[lane], low[lane] = _add_cpu(high[lane], low[lane], a, b)
-        width = LANES // 2
-        while width:
-            for lane in range(width):
-                high[lane], low[lane] = _add_cpu(high[lane], low[lane], high[lane + width], low[lane + width])
-            width //= 2
-        return high[0], low[0]
+        return fold_lanes(high, low)
 
     return sum_chunk
 
 
-_dot_chunk, _magnitudes_chunk, _pairs_chunk = map(_sum_of, map(cpu_part, (product, magnitude, pair)))
+dot_chunk, _magnitudes_chunk, _pairs_chunk = map(_sum_of, map(cpu_part, (product, magnitude, pair)))
 
 
 @cpu_loop
 def dot_cpu(x, y, high, low):
     for chunk in prange(high.size):
-        high[chunk], low[chunk] = _dot_chunk(x, y, chunk * CHUNK, (chunk + 1) * CHUNK)
+        high[chunk], low[chunk] = dot_chunk(x, y, chunk * CHUNK, (chunk + 1) * CHUNK)
 
 
 @cpu_loop

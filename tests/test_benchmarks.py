@@ -105,3 +105,15 @@ def test_sparse_step(tmp_path):
         assert_summary(row["dense to sparse"])
         assert (row["to torch"] is not None) == HAS_TORCH
     assert "SparseAdam" in printed
+
+
+def test_minimizers(tmp_path):
+    found, printed = report(
+        tmp_path, "minimizers.py", "--without-problems", "--sizes", "5000", "--histories", "2", "--rounds", "2"
+    )
+    contenders = ["refoptim", *["torch"] * HAS_TORCH, "reading"]
+    assert [(row["dtype"], row["contender"]) for row in found["rows"]] == [
+        (dtype, contender) for dtype in ("float32", "float64") for contender in contenders
+    ]
+    assert all(row["to reading"]["median"] > 0 for row in found["rows"])
+    assert printed.count("5,000 x 2") == len(found["rows"])

@@ -53,7 +53,7 @@ def test_a_mutant_leaves_nothing_behind(mutant):
 
 
 def test_a_mutant_that_does_not_apply_is_an_error():
-    stale = FunctionMutant("stale", "kernels.lbfgs.direction", "no such text", "")
+    stale = FunctionMutant("stale", "kernels.lbfgs.pair", "no such text", "")
     with pytest.raises(minimizers.StaleMutantError, match="no such text"), minimizers.applied(stale):
         pass
 

@@ -114,7 +114,7 @@ def _quadratic(dtype: Any) -> tuple[Any, Any]:
     return (half @ half.T + 8 * np.eye(RUN_SIZE)).astype(dtype), rng.integers(-9, 10, RUN_SIZE).astype(dtype)
 
 
-_TWO_LOOPS = "kernels.lbfgs.direction"
+_FACTORS, _HISTORY, _SUM = "kernels.lbfgs.factors", "kernels.lbfgs.History.direction", "kernels.lbfgs._sum"
 _KEPT = "optimizers.lbfgs.LBFGS._remember"
 
 _HALF = 'return gradient.astype("f2").astype(self._dtype)'
@@ -122,26 +122,33 @@ _HALF = 'return gradient.astype("f2").astype(self._dtype)'
 MUTANTS = tuple(
     FunctionMutant(name, function, right, wrong)
     for name, function, right, wrong in (
-        ("first loop from the oldest", _TWO_LOOPS, "reversed(range(len(ro)))", "range(len(ro))"),
+        ("first loop from the oldest", _FACTORS, "for i in range(rho.size - 1, -1, -1)", "for i in range(rho.size)"),
+        ("second loop from the newest", _FACTORS, "for i in range(rho.size):", "for i in range(rho.size - 1, -1, -1):"),
+        ("scale dropped from beta", _FACTORS, "product = scale * product", "pass"),
+        ("scale dropped", _SUM, "*rest, scale]", "*rest, 1.0]"),
+        ("scale inverted", _SUM, "*rest, scale]", "*rest, 1 / scale]"),
+        ("first loop climbs", _HISTORY, "found[:count, 0]", "-found[:count, 0]"),
+        ("second loop climbs", _HISTORY, "found[count:, 0]", "-found[count:, 0]"),
+        ("alpha added", _SUM, "*-alpha[::-1]", "*alpha[::-1]"),
+        ("alpha added in alpha", _FACTORS, "fma(-alpha[j], sy", "fma(alpha[j], sy"),
+        ("alpha added in beta", _FACTORS, "fma(-alpha[j], yy", "fma(alpha[j], yy"),
+        ("alpha with the change", _HISTORY, "[*steps, *ys]", "[*ys, *ys]"),
+        ("alpha without rho", _FACTORS, "rho[i] * product", "product"),
+        ("first loop subtracts steps", _SUM, "*reversed(ys)", "*reversed(steps)"),
+        ("first loop subtracts from the oldest", _SUM, "*reversed(ys)", "*ys"),
+        ("second loop adds changes", _SUM, "*steps]", "*ys]"),
+        ("beta with the step", _HISTORY, "found[count:, 0]", "found[:count, 0]"),
+        ("beta without rho", _FACTORS, "fma(-rho[i], product, alpha[i])", "alpha[i] - product"),
+        ("beta dropped", _FACTORS, "fma(-rho[i], product, alpha[i])", "alpha[i]"),
+        ("beta without the second loop", _FACTORS, "fma(rest[j], sy[j, i], product)", "product"),
+        ("second loop dropped", _SUM, "*rest, scale]", "*(0 * rest), scale]"),
+        ("products kept on one side", _HISTORY, "= yy[:known, known:].T", "= 0.0"),
         (
-            "second loop from the newest",
-            _TWO_LOOPS,
-            "    for i in range(len(ro))",
-            "    for i in reversed(range(len(ro)))",
+            "products of forgotten pairs kept",
+            _HISTORY,
+            "old[len(old) - known :, len(old) - known :]",
+            "old[:known, :known]",
         ),
-        ("scale dropped", _TWO_LOOPS, "_scale(d, scale)", "_scale(d, 1.0)"),
-        ("scale inverted", _TWO_LOOPS, "_scale(d, scale)", "_scale(d, 1 / scale)"),
-        ("scale after the second loop", _TWO_LOOPS, "return d, al", "return d * scale, al"),
-        ("climbs", _TWO_LOOPS, "negative(g)", "g.copy()"),
-        ("alpha added", _TWO_LOOPS, "-al[i])", "al[i])"),
-        ("alpha with the change", _TWO_LOOPS, "dot(steps[i], d)", "dot(ys[i], d)"),
-        ("alpha without rho", _TWO_LOOPS, "dot(steps[i], d) * ro[i]", "dot(steps[i], d)"),
-        ("first loop subtracts steps", _TWO_LOOPS, "add(d, d, ys[i]", "add(d, d, steps[i]"),
-        ("second loop adds changes", _TWO_LOOPS, "add(d, d, steps[i]", "add(d, d, ys[i]"),
-        ("beta with the step", _TWO_LOOPS, "dot(ys[i], d)", "dot(steps[i], d)"),
-        ("beta without rho", _TWO_LOOPS, "dot(ys[i], d) * ro[i]", "dot(ys[i], d)"),
-        ("beta dropped", _TWO_LOOPS, "al[i] - dot(ys[i], d) * ro[i]", "al[i]"),
-        ("second loop dropped", _TWO_LOOPS, "    for i in range(len(ro))", "    for i in ()"),
         ("change with the wrong sign", "kernels.lbfgs.pair", "add(y, g, before, -1.0)", "add(y, before, g, -1.0)"),
         ("change not taken", "kernels.lbfgs.pair", "-1.0", "-0.0"),
         ("step without its size", "kernels.lbfgs.lbfgs_step", "h.t * s", "s"),

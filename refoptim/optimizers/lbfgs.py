@@ -22,8 +22,9 @@ class LBFGS(Minimizer):
         \theta_{k+1} &= \theta_k - t_k H_k g_k
 
     over the last ``history_size`` pairs of :math:`s` and :math:`y`, computed without the matrix by the two-loop
-    recursion. A pair with :math:`y^\top s \leq 10^{-10}` is left out. Where :math:`t` is not searched for it is the
-    learning rate; in the first iteration it starts from :math:`\gamma \min(1, 1/\|g\|_1)`.
+    recursion. Its products are sums of those of the pairs, which are kept, so that an iteration reads the pairs twice;
+    their arrays are read-only. A pair with :math:`y^\top s \leq 10^{-10}` is left out. Where :math:`t` is not searched
+    for it is the learning rate; in the first iteration it starts from :math:`\gamma \min(1, 1/\|g\|_1)`.
 
     One step is up to ``max_iter`` iterations. It ends early when ``max_eval`` or a tolerance is reached, and the next
     one goes on where it ended. All parameters, one group of them, are one vector, complex numbers pairs of reals in it;
@@ -94,6 +95,7 @@ class LBFGS(Minimizer):
             "line_search_fn": line_search_fn,
         }
         self._check(defaults)
+        self._history = kernels.lbfgs.History()
         super().__init__(params, defaults, arithmetic=arithmetic)
 
     def _check(self, options: dict[str, Any]) -> None:
@@ -107,7 +109,7 @@ class LBFGS(Minimizer):
             return kernels.vectors.negative(grad)
         self._remember(group["history_size"], memory, grad)
         ys, steps, rho = memory["old_dirs"], memory["old_stps"], memory["ro"]
-        d, alpha = kernels.lbfgs.direction(grad, ys, steps, rho, memory["H_diag"])
+        d, alpha = self._history.direction(grad, ys, steps, rho, memory["H_diag"])
         memory["al"] = [*alpha, *[None] * (group["history_size"] - len(alpha))]
         return d
 

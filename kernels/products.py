@@ -1,0 +1,114 @@
+"""Dot products of many vectors with others, and sums of them, in one pass over the memory each.
+
+A pass goes over all vectors chunk by chunk: what meets every one of them stays in the cache. It gives the same bits as
+one loop after the other.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from refoptim.kernels import reductions_gpu as gpu
+from refoptim.kernels.arithmetic import fma
+from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule
+from refoptim.kernels.lanes import dot_whole_chunk, vector
+from refoptim.kernels.memory import on_gpu, temporaries
+from refoptim.kernels.pairs import CHUNK, LANES, rounded
+from refoptim.kernels.reductions import dot_chunk, pairs_cpu
+
+_rounded_cpu = cpu_rule(rounded)
+_sum_pairs = pairs_cpu.serial
+
+
+@cpu_loop
+def products_cpu(like, rows, columns, high, low):
+    """Write the sums of the chunks of the product of each row with each column, all of which are addresses."""
+    for chunk in prange(high.shape[2]):
+        start, stop = chunk * CHUNK, (chunk + 1) * CHUNK
+        lanes = np.empty((2, 2, LANES))
+        for i in range(rows.size):
+            x = vector(like, rows[i])
+            # What comes next is the next row, or the first one's next chunk.
+            turns = (i + 1) // rows.size
+            ahead = vector(like, rows[i + 1 - turns * rows.size])[start + turns * CHUNK :]
+            done = 0
+            if stop <= like.size:
+                while done + 2 <= columns.size:
+                    y, z = vector(like, columns[done]), vector(like, columns[done + 1])
+                    dot_whole_chunk(lanes, x[start:], (y[start:], z[start:]), ahead)
+                    for j in range(2):
+                        high[i, done + j, chunk], low[i, done + j, chunk] = lanes[j, 0, 0], lanes[j, 1, 0]
+                    done += 2
+            for j in range(done, columns.size):
+                high[i, j, chunk], low[i, j, chunk] = dot_chunk(x, vector(like, columns[j]), start, stop)
+
+
+@cpu_loop
+def totals_cpu(totals, high, low):
+    """Add up the sums of the chunks of each product."""
+    for i in prange(totals.shape[0]):
+        for j in range(totals.shape[1]):
+            _sum_pairs(high[i, j], low[i, j])
+            totals[i, j] = _rounded_cpu(high[i, j, 0], low[i, j, 0])
+
+
+@cpu_part
+def _add_rows(part, start, like, rows, factors):
+    """Add multiples of vectors to what a part of their sum is so far, one after the other."""
+    stop, i = start + part.size, 0
+    while i + 4 <= rows.size:
+        # Four at a time, so that the sum is loaded and stored once for all of them.
+        a, b = vector(like, rows[i])[start:stop], vector(like, rows[i + 1])[start:stop]
+        c, d = vector(like, rows[i + 2])[start:stop], vector(like, rows[i + 3])[start:stop]
+        for k in range(part.size):
+            two = fma(factors[i + 1], b[k], fma(factors[i], a[k], part[k]))
+            part[k] = fma(factors[i + 3], d[k], fma(factors[i + 2], c[k], two))
+        i += 4
+    while i < rows.size:
+        a = vector(like, rows[i])[start:stop]
+        for k in range(part.size):
+            part[k] = fma(factors[i], a[k], part[k])
+        i += 1
+
+
+@cpu_loop
+def recursion_cpu(d, g, rows, factors):
+    """Write what is left of -g after two loops, each of which adds multiples of vectors; the first ends with a product.
+
+    Rows and factors are those of one loop, then of the other; the last factor is that of the product.
+    """
+    half = rows.size // 2
+    for chunk in prange((d.size + CHUNK - 1) // CHUNK):
+        start = chunk * CHUNK
+        part = d[start : start + CHUNK]
+        for k in range(part.size):
+            part[k] = -g[start + k]
+        _add_rows(part, start, d, rows[:half], factors[:half])
+        for k in range(part.size):
+            part[k] = factors[-1] * part[k]
+        _add_rows(part, start, d, rows[half:], factors[half:-1])
+
+
+def addresses(vectors: Sequence[Any]) -> Any:
+    """Return where vectors on the host begin."""
+    return np.array([x.__array_interface__["data"][0] for x in vectors], np.intp)
+
+
+def products(rows: Sequence[Any], columns: Sequence[Any]) -> Any:
+    """Return the dot product of each vector with each of others, of at least one, all of one type and size."""
+    like = columns[0]
+    if not like.size or not rows:
+        return np.zeros((len(rows), len(columns)))
+    if on_gpu(like):
+        with temporaries(like) as empty:
+            # The host waits once all of them are on their way.
+            sums = [[gpu.total(gpu.products(y), [x], empty) for y in columns] for x in rows]
+            return np.array([[rounded(*gpu.numbers(pair)) for pair in row] for row in sums])
+    shape = len(rows), len(columns)
+    high, low = np.empty((2, *shape, -(-like.size // CHUNK)))
+    products_cpu(like, addresses(rows), addresses(columns), high, low)
+    totals = np.empty(shape)
+    totals_cpu(totals, high, low)
+    return totals
