@@ -60,7 +60,7 @@ $(STAMP)-bench: $(STAMP)
 	$(BIN)/python -m pip install -q -e ".[conformance,bench$(EXTRAS)]"
 	touch $@
 
-clean-cache:  ## forget compiled kernels: Numba does not notice when kernels/arithmetic.py changes
+clean-cache:  ## forget compiled kernels; changes of their files are noticed without it
 	rm -rf kernels/__pycache__
 
 clean: clean-cache

@@ -1,7 +1,6 @@
 """Adafactor: the rules of a vector's step, and the steps of a vector and of a matrix, which need norms on the way."""
 
 import math
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +8,7 @@ from numba import prange
 
 from refoptim.kernels import factored, factored_gpu
 from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
-from refoptim.kernels.jit import GpuKernel, cpu_kernel, cpu_rule, cuda, gpu_kernel, gpu_rule
+from refoptim.kernels.jit import Row, cpu_kernel, cpu_rule, gpu_kernel, gpu_rule
 from refoptim.kernels.memory import launch, on_gpu, temporaries
 from refoptim.kernels.pairs import rounded
 from refoptim.kernels.reductions import sum_of_magnitudes, sum_of_squares
@@ -29,6 +28,13 @@ class Scalars(NamedTuple):
     d: float
     decay: float  # lr * weight_decay; 0 is off
     step_size: float = 0.0  # known when the norms are
+
+
+class UpdateScalars(NamedTuple):
+    """What the update reads of these where they lie on a GPU."""
+
+    decay: float
+    step_size: float
 
 
 def adafactor_direction(u, g, v, h):
@@ -53,7 +59,7 @@ def squared_step_size(parameter, update, size, rho, eps_of_size, d):
 
 _adafactor_direction_cpu, adafactor_direction_gpu = cpu_rule(adafactor_direction), gpu_elementwise(adafactor_direction)
 _adafactor_update_cpu, adafactor_update_gpu = cpu_rule(adafactor_update), gpu_elementwise(adafactor_update)
-_rounded_gpu, _squared_step_size_gpu, _update_gpu = map(gpu_rule, (rounded, squared_step_size, adafactor_update))
+_rounded_gpu, _squared_step_size_gpu = map(gpu_rule, (rounded, squared_step_size))
 
 
 @cpu_kernel
@@ -122,7 +128,9 @@ def _step_vector_on_gpu(theta: Any, g: Any, variance: Any, h: Scalars, kind: Any
         u = empty(theta.size, kind)
         adafactor_direction_cpu(u, g, variance, np.array(h, kind))
         squared = _squared_on_gpu(theta, total(squares, [u], empty), h, empty)
-        _update_by_squared().launch(theta, u, squared, Scalars(*np.array(h, kind)))
+        numbers = empty(2, kind)
+        launch(_update_scalars_gpu, 1, 1, numbers, squared, h.sign, h.decay)
+        adafactor_update_gpu.launch(theta, u, Row(UpdateScalars, numbers))
 
 
 def _step_matrix_on_gpu(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scalars, kind: Any) -> None:
@@ -132,34 +140,23 @@ def _step_matrix_on_gpu(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scala
         sums = factored_gpu.scaled_squares(g, rows, columns, most, empty)
         squared = _squared_on_gpu(theta, total(magnitudes, [sums.reshape(-1)], empty), h, empty)
         scalars = factored.StepScalars(*np.array((h.sign, most, h.decay), kind))
-        factored_gpu.step_all(theta, g, rows, columns, squared, most, scalars)
+        factored_gpu.step_all(theta, g, rows, columns, squared, most, scalars, empty)
 
 
 def _squared_on_gpu(theta: Any, update: Any, h: Scalars, empty: Any) -> Any:
     """Return the square of the step size, given the sum of the update's squares, as an array on the GPU."""
     squared, parameter = empty(1), total(squares, [theta.reshape(-1)], empty)
-    launch(_squared_kernel(), 1, 1, squared, parameter, update, float(theta.size), h.rho, h.eps_of_size, h.d)
+    launch(_squared_gpu, 1, 1, squared, parameter, update, float(theta.size), h.rho, h.eps_of_size, h.d)
     return squared
 
 
 # These are no kernels of a rule: their numbers come from the GPU's memory.
-@cache
-def _squared_kernel() -> GpuKernel:
-    @gpu_kernel
-    def squared_gpu(squared, parameter, update, size, rho, eps_of_size, d):
-        sums = _rounded_gpu(parameter[0, 0], parameter[1, 0]), _rounded_gpu(update[0, 0], update[1, 0])
-        squared[0] = _squared_step_size_gpu(sums[0], sums[1], size, rho, eps_of_size, d)
-
-    return squared_gpu
+@gpu_kernel
+def _squared_gpu(squared, parameter, update, size, rho, eps_of_size, d):
+    sums = _rounded_gpu(parameter[0, 0], parameter[1, 0]), _rounded_gpu(update[0, 0], update[1, 0])
+    squared[0] = _squared_step_size_gpu(sums[0], sums[1], size, rho, eps_of_size, d)
 
 
-@cache
-def _update_by_squared() -> GpuKernel:
-    @gpu_kernel
-    def update_gpu(theta, u, squared, h):
-        size = widen(h.sign * sqrt(squared[0]), h)
-        own = Scalars(h.sign, h.kept, h.fresh, h.rho, h.eps, h.eps_of_size, h.d, h.decay, size)
-        for i in range(cuda.grid(1), theta.size, cuda.gridsize(1)):
-            theta[i] = _update_gpu(widen(theta[i], h), widen(u[i], h), own)
-
-    return update_gpu
+@gpu_kernel
+def _update_scalars_gpu(numbers, squared, sign, decay):
+    numbers[0], numbers[1] = decay, sign * sqrt(squared[0])

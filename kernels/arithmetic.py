@@ -2,8 +2,6 @@
 
 Each is a plain Python function, exact, which the CUDA simulator, the mutants and a reader's debugger run, and an
 overload for compiled code that emits the LLVM intrinsic. The overloads serve the CPU and CUDA alike.
-
-Numba's caches of compiled kernels do not notice when this file changes: run ``make clean-cache`` afterwards.
 """
 
 import math

@@ -8,7 +8,7 @@ from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
-from refoptim.kernels.memory import copied, empty
+from refoptim.kernels.memory import copied, temporaries
 from refoptim.kernels.reductions import dot, sum_of_squares
 from refoptim.kernels.strips import gpu_elementwise
 from refoptim.kernels.vectors import add
@@ -45,21 +45,23 @@ def direction(g: Any, d: Any, beta: float) -> Any:
 
 def polak_ribiere(g: Any, before: Any, d: Any) -> float:
     """Return Polak and Ribière's beta, at least 0; 0 also where there is none."""
-    beta = _quotient(dot(g, _change(g, before)), sum_of_squares(before))
+    with temporaries(g) as empty:
+        beta = _quotient(dot(g, _change(g, before, empty)), sum_of_squares(before))
     return max(beta, 0.0) if math.isfinite(beta) else 0.0
 
 
 def hager_zhang(g: Any, before: Any, d: Any, eta: float) -> float:
     """Return Hager and Zhang's beta, at least their bound; 0 where there is none."""
-    y = _change(g, before)
-    curvature = dot(d, y)
-    beta = _quotient(dot(y, g) - 2.0 * _quotient(sum_of_squares(y), curvature) * dot(d, g), curvature)
+    with temporaries(g) as empty:
+        y = _change(g, before, empty)
+        curvature = dot(d, y)
+        beta = _quotient(dot(y, g) - 2.0 * _quotient(sum_of_squares(y), curvature) * dot(d, g), curvature)
     least = _quotient(-1.0, math.sqrt(sum_of_squares(d)) * min(eta, math.sqrt(sum_of_squares(before))))
     return max(beta, least) if math.isfinite(beta) else 0.0
 
 
-def _change(g: Any, before: Any) -> Any:
-    y = empty(g.size, g.dtype, g)
+def _change(g: Any, before: Any, empty: Any) -> Any:
+    y = empty(g.size, g.dtype)
     add(y, g, before, -1.0)
     return y
 

@@ -13,8 +13,10 @@ import numpy as np
 from numba import njit
 from numba.core import config
 
+from refoptim.kernels.caching import cached
+
 # Nobody calls kernels from C: to leave the wrapper for that out saves compiling it.
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 _PART_OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
@@ -50,8 +52,8 @@ class CpuLoop:
     def __init__(self, loop: FunctionType) -> None:
         self.__doc__ = loop.__doc__
         self.name = loop.__name__
-        self.parallel = njit(parallel=True, **_OPTIONS)(loop)
-        self.serial = njit(**_OPTIONS)(renamed(loop, f"{loop.__name__}_serial", loop.__module__))
+        self.parallel = cached(njit(parallel=True, **_OPTIONS)(loop))
+        self.serial = cached(njit(**_OPTIONS)(renamed(loop, f"{loop.__name__}_serial", loop.__module__)))
 
     def __call__(self, first: Any, *arguments: Any) -> Any:
         """Run over the first array; the arguments are the other arrays, of the same size, and the scalars."""

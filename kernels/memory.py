@@ -22,7 +22,20 @@ def on_gpu(x: Any) -> bool:
 
 def empty(shape: Any, dtype: Any, like: Any) -> Any:
     """Return a new array where another one lies."""
-    return cuda.device_array(shape, dtype, stream=current_stream()) if on_gpu(like) else np.empty(shape, dtype)
+    return allocated(shape, dtype, current_stream()) if on_gpu(like) else np.empty(shape, dtype)
+
+
+def allocated(shape: Any, dtype: Any, stream: Any = 0) -> Any:
+    """Return a new array on the current GPU. Raise MemoryError if that is full."""
+    try:
+        return cuda.device_array(shape, dtype, stream=stream)
+    except Exception as error:
+        if "OUT_OF_MEMORY" not in str(error):
+            raise
+        size = np.prod(shape, dtype=int) * np.dtype(dtype).itemsize
+        # The simulator's device has no number.
+        name = f"cuda:{getattr(cuda.get_current_device(), 'id', 0)}"
+        raise MemoryError(f"{name} has no room for {size} bytes more: {error}") from error
 
 
 @contextmanager
@@ -45,7 +58,7 @@ def temporaries(like: Any) -> Iterator[Callable[..., Any]]:
         try:
             array = _unused.setdefault(key, []).pop()  # at once, so that no other thread gets it too
         except IndexError:
-            array = cuda.device_array(shape, dtype, stream=stream)
+            array = allocated(shape, dtype, stream)
         taken.append((key, array))
         return array
 

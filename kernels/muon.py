@@ -13,7 +13,7 @@ from refoptim.kernels.matmul import gram, matmul, transposed
 from refoptim.kernels.memory import on_gpu, temporaries
 from refoptim.kernels.reductions import norm
 from refoptim.kernels.reductions_gpu import norm_into
-from refoptim.kernels.scaling import divide_gpu
+from refoptim.kernels.scaling import divide
 from refoptim.kernels.strips import gpu_elementwise
 
 
@@ -107,12 +107,23 @@ def _step(theta: Any, grad: Any, buffer: Any, scalars: Any, kind: Any, rounded: 
     h = Scalars(*scalars.tolist())
     rows, columns = theta.shape
     size = 0.2 * math.sqrt(max(rows, columns)) if h.match_rms else math.sqrt(max(1.0, rows / columns))
+    if on_gpu(theta):
+        _reserve(theta, kind)
     with np.errstate(all="ignore"), temporaries(theta) as empty:
         u = empty((rows, columns), kind)
         muon_direction_cpu(u.reshape(-1), grad.reshape(-1), buffer.reshape(-1), scalars)
         x = _orthogonal(rounded(u), h, scalars.astype(kind), rounded, empty)
         scalars = np.array(h._replace(step_size=h.step_size * size), scalars.dtype)
         muon_update_cpu(theta.reshape(-1), x.reshape(-1), scalars)
+
+
+def _reserve(theta: Any, kind: Any) -> None:
+    """Allocate what a step takes as temporaries, so that a GPU that has no room says so before anything changes."""
+    rows, columns = theta.shape
+    side, turned = min(rows, columns), [(columns, rows)] * 2 if rows > columns else []
+    with temporaries(theta) as empty:
+        for shape in [(rows, columns)] * 2 + turned + [(side, side)] * 2:
+            empty(shape, kind)
 
 
 def _orthogonal(u: Any, h: Scalars, scalars: Any, rounded: Any, empty: Any) -> Any:
@@ -141,6 +152,6 @@ def _divided(x: Any, u: Any, eps: float, rounded: Any, empty: Any) -> Any:
         size = rounded(np.array([norm(u), eps], x.dtype))
         return x / size.max()
     size = empty(1, x.dtype)
-    norm_into(size, u, empty)
-    divide_gpu.launch(x.reshape(-1), rounded(size), rounded(np.array([eps], x.dtype))[0])
+    norm_into(size, u, empty, eps)
+    divide(x.reshape(-1), rounded(size))
     return x

@@ -197,13 +197,14 @@ def _norm(arrays: Sequence[Any], p: float) -> float:
     extreme = _extreme(arrays, largest=p > 0)
     if math.isinf(p) or not 0 < extreme < math.inf:
         return extreme
+    blocks = list(_blocks(arrays))  # what follows makes copies
     if p == 2:
         # By a power of two, so that nothing that counts is rounded.
         exponent = math.frexp(extreme)[1]
-        return math.ldexp(math.sqrt(_sum(lambda block: _squares(np.ldexp(block, -exponent)), arrays)), exponent)
+        return math.ldexp(math.sqrt(_sum(lambda block: _squares(np.ldexp(block, -exponent)), blocks)), exponent)
     with np.errstate(all="ignore"):
         # The extreme one, as 1, can neither overflow nor vanish in the power.
-        total = _sum(lambda block: _magnitudes((np.abs(block.astype(np.float64)) / extreme) ** p), arrays)
+        total = _sum(lambda block: _magnitudes((np.abs(block.astype(np.float64)) / extreme) ** p), blocks)
         return float(extreme * np.float64(total) ** (1 / p))
 
 
@@ -214,7 +215,7 @@ def _squares(x: Any) -> tuple[float, float]:
 def _extreme(arrays: Sequence[Any], largest: bool) -> float:
     if largest:
         return _largest(np.array([_largest(x) for x in arrays]))
-    return float(np.min([np.abs(x).min(initial=math.inf) for x in arrays], initial=math.inf))
+    return float(np.min([np.abs(x).min(initial=math.inf) for x in _blocks(arrays)], initial=math.inf))
 
 
 def _sum(part: Callable[[Any], tuple[float, float]], arrays: Sequence[Any]) -> float:

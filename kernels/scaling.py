@@ -1,63 +1,72 @@
-"""The loops that multiply a flat array by a number, divide it, negate it, or bring its elements between two bounds."""
+"""The rules that multiply a flat array by a number, divide it, or bring its elements between two bounds."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from numba import float64, prange
+import numpy as np
+from numba import prange
 
-from refoptim.kernels.arithmetic import maximum, minimum
-from refoptim.kernels.jit import cpu_loop, cuda, gpu_kernel
-from refoptim.kernels.memory import on_gpu
+from refoptim.kernels.arithmetic import maximum, minimum, unpack, widen
+from refoptim.kernels.jit import cpu_kernel, cpu_rule
+from refoptim.kernels.strips import gpu_elementwise
 
 
-@cpu_loop
-def scale_cpu(x, factor):
-    # The factor is float64, and so is the product; storing it is the one rounding.
+class Scalars(NamedTuple):
+    """What these need beside the array, in the type to compute in."""
+
+    number: float  # the factor, the divisor, or the largest magnitude
+
+
+def scaled(x, h):
+    """Return a multiple of x."""
+    return x * h.number
+
+
+def clamped(x, h):
+    """Return x, or the bound that it is beyond. NaN stays."""
+    return minimum(maximum(x, -h.number), h.number)
+
+
+def divided(x, h):
+    """Return a part of x."""
+    return x / h.number
+
+
+_scaled_cpu, scaled_gpu = cpu_rule(scaled), gpu_elementwise(scaled)
+_clamped_cpu, clamped_gpu = cpu_rule(clamped), gpu_elementwise(clamped)
+_divided_cpu, divided_gpu = cpu_rule(divided), gpu_elementwise(divided)
+
+
+@cpu_kernel
+def scaled_cpu(x, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
     for i in prange(x.size):
-        x[i] = x[i] * factor
+        x[i] = _scaled_cpu(widen(x[i], h), h)
 
 
-@gpu_kernel
-def scale_gpu(x, factor):
-    for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        x[i] = float64(x[i]) * factor
-
-
-@cpu_loop
-def clamp_cpu(x, bound):
+@cpu_kernel
+def clamped_cpu(x, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
     for i in prange(x.size):
-        x[i] = minimum(maximum(float64(x[i]), -bound), bound)
+        x[i] = _clamped_cpu(widen(x[i], h), h)
 
 
-@gpu_kernel
-def clamp_gpu(x, bound):
-    for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        x[i] = minimum(maximum(float64(x[i]), -bound), bound)
-
-
-@gpu_kernel
-def divide_gpu(x, divisor, least):
-    """Divide by a number that lies on the GPU, or by another, if that is larger."""
-    for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        x[i] = x[i] / maximum(divisor[0], least)
-
-
-@gpu_kernel
-def negative_gpu(z, x):
-    for i in range(cuda.grid(1), z.size, cuda.gridsize(1)):
-        z[i] = -x[i]
+@cpu_kernel
+def divided_cpu(x, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(x.size):
+        x[i] = _divided_cpu(widen(x[i], h), h)
 
 
 def scale(x: Any, factor: float) -> None:
     """Multiply a flat array by a number, in float64, and round once."""
-    if on_gpu(x):
-        scale_gpu.launch(x, factor)
-    else:
-        scale_cpu(x, factor)
+    scaled_cpu(x, np.array((factor,), np.float64))
 
 
 def clamp(x: Any, bound: float) -> None:
     """Bring every element of a flat array into [-bound, bound]. NaN stays."""
-    if on_gpu(x):
-        clamp_gpu.launch(x, bound)
-    else:
-        clamp_cpu(x, bound)
+    clamped_cpu(x, np.array((bound,), np.float64))
+
+
+def divide(x: Any, divisor: Any) -> None:
+    """Divide a flat array by the first element of another, in the type of that."""
+    divided_cpu(x, divisor)

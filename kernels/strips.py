@@ -84,7 +84,7 @@ class RuleKernel(GpuKernel):
         if not first.size:
             return
         itemsizes = [x.dtype.itemsize for x in arrays]
-        addresses = [_address(x) for x in arrays]
+        addresses = [address(x) for x in arrays]
         head, wide, strips = layout(first.size, itemsizes, addresses)
         blocks, threads = grid(max(strips, first.size - wide * strips))
         try:
@@ -93,7 +93,7 @@ class RuleKernel(GpuKernel):
                 scalars = h.numbers if isinstance(h, Row) else h
                 kernel[blocks, threads](arrays, first.size, head, wide, strips, scalars)
             else:
-                scalars = (_address(h.numbers),) if isinstance(h, Row) else h
+                scalars = (address(h.numbers),) if isinstance(h, Row) else h
                 launch_with_numbers(kernel, blocks, threads, (*addresses, first.size, head, wide, strips, *scalars))
         except Exception as error:
             raise self.failure(error) from error
@@ -126,7 +126,7 @@ def layout(size: int, itemsizes: Sequence[int], addresses: Sequence[int]) -> tup
     return 0, wide, 0
 
 
-def _address(x: Any) -> int:
+def address(x: Any) -> int:
     return x.ctypes.data if SIMULATED else x.device_ctypes_pointer.value
 
 
@@ -159,7 +159,8 @@ def _compile(typing_context, rule, arrays, i, h, wide):
         call = context.get_function(rule, signature)
         context.add_linking_libs(call.libs)
         values = cgutils.unpack_tuple(builder, arguments[1])
-        vectors = [(x, _vector(builder, value, arguments[2], wide)) for x, value in zip(arrays, values)]
+        starts = [_start(context, builder, x, value) for x, value in zip(arrays, values)]
+        vectors = [(x, _vector(builder, start, arguments[2], wide)) for x, start in zip(arrays, starts)]
         elements = zip(*(_load(context, builder, x, vector, kind) for x, vector in vectors))
         rows = [call(builder, (*row, arguments[3])) for row in elements]
         columns = zip(*(cgutils.unpack_tuple(builder, row) for row in rows)) if results > 1 else [rows]
@@ -170,9 +171,14 @@ def _compile(typing_context, rule, arrays, i, h, wide):
     return types.void(rule, arrays, i, h), generate
 
 
-def _vector(builder, value, i, wide):
+def _start(context, builder, x, value):
+    """Return where an array begins. That of a rule's kernel is an address."""
+    return context.make_array(x)(context, builder, value).data if isinstance(x, types.Array) else value
+
+
+def _vector(builder, start, i, wide):
     """Return a pointer to this many elements of an array."""
-    first = builder.gep(value, [i])
+    first = builder.gep(start, [i])
     return builder.bitcast(first, ir.VectorType(first.type.pointee, wide).as_pointer())
 
 

@@ -1,4 +1,4 @@
-"""The rule that minimizers share: one vector and a multiple of another."""
+"""The rules that minimizers share: a multiple of a vector, and one vector and a multiple of another."""
 
 from typing import Any, NamedTuple
 
@@ -8,14 +8,18 @@ from numba import prange
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.memory import empty, on_gpu
-from refoptim.kernels.scaling import negative_gpu
 from refoptim.kernels.strips import gpu_elementwise
 
 
 class Scalars(NamedTuple):
-    """What a sum needs beside the arrays: computed on the host in float64, rounded once to the vectors' type."""
+    """What these need beside the arrays: computed on the host in float64, rounded once to the vectors' type."""
 
     factor: float
+
+
+def multiple(z, x, h):
+    """Return factor * x; z is what was there before."""
+    return h.factor * x
 
 
 def combine(z, x, y, h):
@@ -23,7 +27,15 @@ def combine(z, x, y, h):
     return fma(h.factor, y, x)
 
 
+_multiple_cpu, multiple_gpu = cpu_rule(multiple), gpu_elementwise(multiple)
 _combine_cpu, combine_gpu = cpu_rule(combine), gpu_elementwise(combine)
+
+
+@cpu_kernel
+def multiple_cpu(z, x, scalars):
+    h = Scalars(*unpack(Scalars, scalars))
+    for i in prange(z.size):
+        z[i] = _multiple_cpu(widen(z[i], h), widen(x[i], h), h)
 
 
 @cpu_kernel
@@ -44,5 +56,5 @@ def negative(x: Any) -> Any:
     if not on_gpu(x):
         return np.negative(x)
     z = empty(x.size, x.dtype, x)
-    negative_gpu.launch(z, x)
+    multiple_cpu(z, x, np.array((-1.0,), x.dtype))
     return z

@@ -1,5 +1,6 @@
 """Arrays as users hand them over: whose they are, and whether they can be taken for plain numbers."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ Array = NDArray[Any]
 
 def carries_derivatives(array: Any) -> bool:
     """Return whether an array carries another library's derivatives, which a copy would cut off."""
+    if type(array) is np.ndarray:  # as almost all are
+        return False
     if library(array) == "torch":
         return bool(getattr(array, "requires_grad", False))
     # JAX's concrete arrays are jaxlib's; what it traces is its own.
@@ -28,6 +31,7 @@ def unmasked(values: Any, what: str) -> Array:
     return np.asarray(values)
 
 
+@lru_cache(maxsize=64)  # NumPy makes the name anew each time, which takes longer than copying a small array
 def dtype_name(dtype: Any) -> str:
     """Return what a dtype is called whatever its byte order and its library, so that torch's equal NumPy's."""
     return dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from . import devices
 from .arrays import carries_derivatives, dtype_name, library, unmasked
 from .cpu import CPU, Device
@@ -16,6 +18,8 @@ def checked(values: Any, what: str, label: str, data: Any, device: Device | None
 
     The device is the buffer's; None is that there is no buffer, because the array may be another library's.
     """
+    if device is CPU and type(values) is np.ndarray and values.dtype == data.dtype and values.shape == data.shape:
+        return values
     if device is None and _stays_foreign(values, data):
         source, array = CPU, values
     else:

@@ -1,5 +1,6 @@
 """Flat buffers: the memory in which the parameters of a group and their gradients lie side by side."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -45,5 +46,5 @@ class FlatBuffer:
 
     def views(self, offset: int, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """Return the parameter of this shape that starts at this element, and its gradient, as users see them."""
-        theta, grad = self.flats(offset, int(np.prod(shape, dtype=np.int64)))
+        theta, grad = self.flats(offset, prod(shape))
         return self.device.array(theta, self.dtype, shape), self.device.array(grad, self.dtype, shape)

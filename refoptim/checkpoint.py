@@ -1,6 +1,6 @@
 """Parameter groups as users write them, and state_dicts: packed, checked and unpacked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -62,17 +62,19 @@ def check_plain(group: Group) -> None:
             param.check_plain()
 
 
-def pack(groups: list[Group], entry_of: Callable[[Parameter], Mapping[Any, Any]]) -> dict[str, Any]:
-    """Return state and options in torch's layout: parameters are numbers, in order, and arrays are copies."""
+def pack(groups: list[Group], entries: Mapping[Parameter, dict[Any, Any]]) -> dict[str, Any]:
+    """Return copied state and options in torch's layout: parameters are numbers, in order."""
     params = chain.from_iterable(group["params"] for group in groups)
     numbers: dict[Parameter, int] = {param: number for number, param in enumerate(params)}
-    state = {number: copied(entry_of(param)) for param, number in numbers.items()}
     packed = [
         copied({name: value for name, value in group.items() if name != "params"})
         | {"params": [numbers[param] for param in group["params"]]}
         for group in groups
     ]
-    return {"state": {number: entry for number, entry in state.items() if entry}, "param_groups": packed}
+    return {
+        "state": {number: entries[param] for param, number in numbers.items() if entries[param]},
+        "param_groups": packed,
+    }
 
 
 def merged_groups(live: list[Group], saved: Any) -> list[Group]:
@@ -93,7 +95,7 @@ def merged_groups(live: list[Group], saved: Any) -> list[Group]:
 def entries(
     algorithm: Algorithm, groups: list[Group], state_dict: Mapping[str, Any]
 ) -> dict[Parameter, dict[Any, Any]]:
-    """Return the saved state by parameter, checked and copied."""
+    """Return the saved state by parameter, checked."""
     owner: dict[Any, tuple[Parameter, Group]] = {}
     for group, saved in zip(groups, state_dict["param_groups"], strict=True):
         for number, param in zip(saved["params"], group["params"], strict=True):
@@ -131,7 +133,7 @@ def _checked_entry(
             checked[name] = checked_array(f"{name} of parameter {number!r}", value, shape, dtype)
         else:
             checked[name] = value
-    return copied(checked)
+    return checked
 
 
 def fill(layouts: list[Layout], found: dict[Parameter, dict[Any, Any]]) -> None:
@@ -139,4 +141,4 @@ def fill(layouts: list[Layout], found: dict[Parameter, dict[Any, Any]]) -> None:
     for layout in layouts:
         for param in layout.members():
             if param in found:
-                layout.entry(param).update(found[param])
+                layout.restore(param, found[param])

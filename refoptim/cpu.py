@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .arrays import Array
+from .pages import LONG, long_zeros
 
 # What to call, and with what.
 Launch = tuple[Callable[..., None], tuple[Any, ...]]
@@ -19,9 +20,12 @@ ALIGNMENT = 64
 def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
     """Return a flat array of zeros that starts on a cache line. Its pages are not touched until they are used."""
     dtype = np.dtype(dtype)
-    raw = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size * dtype.itemsize].view(dtype)
+    length = size * dtype.itemsize
+    if length >= LONG:
+        return long_zeros(length).view(dtype)
+    raw = np.zeros(length + ALIGNMENT, np.uint8)
+    start = -raw.__array_interface__["data"][0] % ALIGNMENT  # ten times as fast as raw.ctypes
+    return raw[start : start + length].view(dtype)
 
 
 class Device:

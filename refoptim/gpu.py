@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, cached_property
 from importlib import import_module
-from math import prod
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
@@ -38,14 +37,8 @@ class Gpu(Device):
 
     def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         # Not on the stream of this moment: an array would use it for good.
-        try:
-            with self.here():
-                return kernels.jit.cuda.device_array(shape, dtype)
-        except Exception as error:
-            if "OUT_OF_MEMORY" not in str(error):
-                raise
-            size = prod(shape) * dtype.itemsize
-            raise MemoryError(f"{self.name} has no room for {size} bytes more: {error}") from error
+        with self.here():
+            return kernels.memory.allocated(shape, dtype)
 
     def fill(self, array: Any, value: float) -> None:
         """Set all elements to a number. The host does not wait."""

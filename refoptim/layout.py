@@ -8,6 +8,7 @@ import numpy as np
 from .cpu import CPU, Device, Launch
 from .implementations import Algorithm, Settings, differentiate, settings_of
 from .parameter import Parameter
+from .places import copied
 from .rows import plan_rows
 from .slots import MovedError, Slots
 from .state import Entry
@@ -65,23 +66,28 @@ class Layout:
         """Yield the parameters, each once."""
         return iter(dict.fromkeys(self.params))
 
-    def catch_up(self) -> None:
-        """Count the steps that CUDA graphs have repeated since the host last looked."""
-        for slots in self.slots:
-            slots.catch_up()
-
-    def entry(self, param: Parameter, *, current: bool = False) -> Any:
-        """Return a parameter's state as a mapping, or None if it is not of this group.
-
-        Args:
-            param: whose.
-            current: whether the mapping need not count what CUDA graphs repeat while it is in use.
-
-        """
+    def entry(self, param: Parameter) -> Any:
+        """Return a parameter's state as a mapping, or None if it is not of this group."""
         if param in self.loose:
             return self.loose[param]
-        entries = (Entry(slots, slots.places[param], current=current) for slots in self.slots if param in slots.places)
+        entries = (Entry(slots, slots.places[param]) for slots in self.slots if param in slots.places)
         return next(entries, None)
+
+    def saved(self) -> Iterator[tuple[Parameter, dict[Any, Any]]]:
+        """Yield each parameter with a copy of its state."""
+        for param, entry in self.loose.items():
+            yield param, copied(entry)
+        for slots in self.slots:
+            slots.catch_up()
+            yield from slots.saved()
+
+    def restore(self, param: Parameter, entry: dict[Any, Any]) -> None:
+        """Give a parameter without state a copy of this one, which has been checked."""
+        if param in self.loose:
+            self.loose[param] = copied(entry)
+        for slots in self.slots:
+            if param in slots.places:
+                slots.restore(slots.places[param], entry)
 
     def plan(self, algorithm: Algorithm) -> list[Launch]:
         """Return everything that a step calls: what computes, then what counts. Raise before the first call."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
 from warnings import warn
@@ -211,9 +210,8 @@ class Optimizer(HookRegistry):
         """Return the state and the groups' options in torch's layout, parameters as numbers. Arrays are copies."""
         for hook in self._save_pre.values():
             hook(self)
-        for layout in self._current():
-            layout.catch_up()
-        saved = checkpoint.pack(self.param_groups, partial(self._entry, current=True))
+        entries = {param: entry for layout in self._current() for param, entry in layout.saved()}
+        saved = checkpoint.pack(self.param_groups, entries)
         for hook in self._save_post.values():
             replaced = hook(self, saved)
             saved = saved if replaced is None else replaced
@@ -304,11 +302,11 @@ class Optimizer(HookRegistry):
     def _params(self) -> Iterator[Parameter]:
         return chain.from_iterable(group["params"] for group in self.param_groups)
 
-    def _entry(self, param: Parameter, *, current: bool = False) -> Any:
+    def _entry(self, param: Parameter) -> Any:
         # A layout that no longer fits still has the state, which the one that replaces it takes over.
         for layouts in (self._layouts, self._current()):
             for layout in layouts:
-                entry = layout.entry(param, current=current)
+                entry = layout.entry(param)
                 if entry is not None:
                     return entry
         raise KeyError(f"{param!r} is not optimized by this optimizer")
@@ -381,7 +379,7 @@ class Optimizer(HookRegistry):
         return self._layouts
 
     def _unpark(self, layout: Layout) -> None:
-        for param in layout.members():
+        for param in layout.members() if self._parked else ():
             layout.entry(param).update(self._parked.pop(param, {}))
 
 

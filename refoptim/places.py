@@ -17,6 +17,10 @@ def copied(entry: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _copied(value: Any) -> Any:
+    if type(value) in (int, float, bool, str):
+        return value
+    if type(value) is np.ndarray and not value.dtype.hasobject:
+        return value.copy(order="K")
     # Arrays that carry derivatives cannot be copied without cutting them off, and are never changed in place.
     if is_foreign(value):
         return value

@@ -237,6 +237,37 @@ class Slots:
         assert shape is not None
         return self.device.array(self._flat(name, place), self.dtype, shape)
 
+    def saved(self) -> Iterator[tuple[Parameter, dict[Any, Any]]]:
+        """Yield each parameter with a copy of its state. The arrays of one name lie in one copy of the flat one."""
+        width = self.dtype.itemsize // self.real.itemsize
+        arrays = [
+            (name, self.device.host(array).view(self.dtype), [offset // width for offset in self._offsets_of(name)])
+            for name, array in self.arrays.items()
+        ]
+        for place, param in enumerate(self.params):
+            host = self.host_of(place)
+            entry: dict[Any, Any] = {} if host is None else dict(host)
+            for name, array, offsets in arrays if host is not None else ():
+                shape = self.shape_of(name, place)
+                if shape is not None:
+                    entry[name] = array[offsets[place] : offsets[place + 1]].reshape(shape)
+            if place in self.extras:
+                entry |= copied(self.extras[place])
+            yield param, entry
+
+    def restore(self, place: int, entry: Mapping[Any, Any]) -> None:
+        """Give a parameter without state a copy of this one, which has been checked."""
+        numbers = {name: value for name, value in entry.items() if name in self.initial_host}
+        if numbers:
+            self.set_host(place, place + 1, {**self.initial_host, **numbers})
+        for name in self.array_names:
+            if name in entry:
+                self.write(name, place, entry[name])
+        known = {*self.initial_host, *self.array_names}
+        extra = {name: value for name, value in entry.items() if name not in known}
+        if extra:
+            self.extras[place] = copied(extra)
+
     def _flat(self, name: str, place: int) -> Any:
         offsets = self._offsets_of(name)
         return self.arrays[name][offsets[place] : offsets[place + 1]]

@@ -18,13 +18,12 @@ class Entry(MutableMapping[Any, Any]):
     Keys that the optimizer does not know are kept beside them, so that a user's own optimizer can store what it likes.
     """
 
-    def __init__(self, slots: Slots, place: int, *, current: bool = False) -> None:
+    def __init__(self, slots: Slots, place: int) -> None:
         self._slots = slots
         self._place = place
-        self._current = current  # whether nobody steps while this lives
 
     def _host(self) -> Host:
-        if self._slots.tables and not self._current:
+        if self._slots.tables:
             self._slots.catch_up()
         return self._slots.host_of(self._place)
 
@@ -135,6 +134,8 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...] | None, dtype: n
 
 def checked_number(name: str, value: Any, initial: Any) -> Any:
     """Return a host state value in the type of its initial value, and raise if it cannot be one."""
+    if type(value) is int and type(initial) is int and value >= 0:
+        return value
     array = unmasked(devices.to_host(value), f"state {name!r}")
     if array.size != 1:
         raise ValueError(f"state {name!r} must be one number, but has shape {array.shape}")

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import refoptim as optim
-from refoptim.kernels import factored, factored_gpu, matmul_gpu, pairs, reductions, reductions_gpu
+from refoptim.kernels import factored, factored_gpu, folds_gpu, matmul_gpu, pairs, reductions, reductions_gpu
 
 LANES, CHUNK, BAND = 4, 16, 4
 
 
 def shrink() -> None:
     """Make trees, bands and tiles small."""
-    for module in (pairs, reductions, reductions_gpu):
+    for module in (pairs, reductions, reductions_gpu, folds_gpu):
         module.LANES, module.CHUNK = LANES, CHUNK
     reductions.BLOCK = CHUNK * LANES
     for module in (factored, factored_gpu):

@@ -70,17 +70,45 @@ def test_step_time_without_torch(tmp_path):
     assert all(row["to_torch"] is None for row in found["rows"])
 
 
+def test_large_step(tmp_path):
+    cases = ("SGD", "Adam amsgrad", "RMSprop centered momentum")
+    small = ("--elements", "50", "--rounds", "2", "--threads", "1", "--dtype", "float64")
+    found, printed = report(tmp_path, "large_step.py", *small, "--cases", *cases)
+    assert found["benchmark"] == "large_step"
+    seen = [(row["case"], row["elements"], row["dtype"]) for row in found["rows"]]
+    assert seen == [(case, 50, "float64") for case in cases]
+    for row in found["rows"]:
+        assert_summary(row["seconds"])
+        assert_summary(row["to_mover"])
+        assert row["best_to_best"] > 0
+        assert row["case"] in printed
+
+
 @pytest.mark.slow
 def test_first_step(tmp_path):
-    found, printed = report(tmp_path, "first_step.py", "--repeats", "1")
+    names = ["Adam", "SparseAdam", "CG"]
+    found, printed = report(tmp_path, "first_step.py", "--repeats", "1", "--optimizers", *names)
     assert found["benchmark"] == "first_step"
-    rows = {row["case"]: row for row in found["rows"]}
-    ours = {"import refoptim", "refoptim, first step", "refoptim, first step, cold kernel cache"}
-    assert rows.keys() == (ours | {"import torch", "torch, first step"} if HAS_TORCH else ours)
-    for name, row in rows.items():
+    expected = {(name, how) for name in names for how in ("warm", "cold")} | {("import refoptim", "import")}
+    if HAS_TORCH:
+        expected |= {("Adam", "torch"), ("SparseAdam", "torch"), ("import torch", "import")}
+    rows = {(row["optimizer"], row["case"]): row for row in found["rows"]}
+    assert rows.keys() == expected
+    for (name, how), row in rows.items():
         assert_summary(row["seconds"])
-        assert (row["to_torch"] is not None) == HAS_TORCH
-        assert name in printed
+        assert (row["to_torch"] is not None) == ((name, "torch") in rows)
+        assert f"{name}, {how}" in printed
+
+
+def test_bookkeeping(tmp_path):
+    small = ("--tensors", "3", "--elements", "2", "--rounds", "2", "--block", "1e-4")
+    found, printed = report(tmp_path, "bookkeeping.py", *small)
+    assert found["benchmark"] == "bookkeeping"
+    assert len(found["rows"]) == 12 * (1 + HAS_TORCH)
+    for row in found["rows"]:
+        assert_summary(row["seconds"])
+        assert (row["to_torch"] is not None) == (HAS_TORCH and row["contender"] == "refoptim")
+        assert f"{row['job']}: {row['contender']}" in printed
 
 
 def test_ema(tmp_path):

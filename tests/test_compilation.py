@@ -18,6 +18,7 @@ from refoptim import kernels
 from refoptim.conformance.subjects import as_sparse
 from refoptim.kernels import jit
 from refoptim.kernels.jit import CpuKernel
+from refoptim.utils import clip_grad_norm_, clip_grad_value_
 
 
 class SparselyFed(optim.SparseAdam):
@@ -162,6 +163,9 @@ def test_numbers_of_every_kind_share_a_signature():
             param = optim.Parameter(np.ones(shape))
             steps(kind([param]), [param], count=1)
     average(optim.Parameter([1.0]))
+    param.grad = np.full(param.shape, 2.0, param.dtype)
+    clip_grad_norm_([param], 1.0)
+    clip_grad_value_([param], 1.0)
     before = signatures()
     for name, (serial, _) in before.items():
         assert serial, f"{name} has not run: add its optimizer to the table above"
@@ -213,7 +217,7 @@ def test_the_cache_keeps_serial_and_parallel_apart(tmp_path, order):
         for variant in order:
             found = in_a_new_process(CACHED, variant, NUMBA_CACHE_DIR=str(tmp_path))
             assert found == {"hits": hits, "misses": 1 - hits, "threads": variant == "parallel"}, variant
-    names = [path.name for path in tmp_path.rglob("*.nbi")]
+    names = [path.name for path in tmp_path.rglob("*.nbc")]
     assert len(names) == 2
     assert sum("sgd_cpu_serial" in name for name in names) == 1
 
@@ -248,7 +252,7 @@ def test_a_step_imports_its_own_kernels_and_neither_cuda_nor_torch(tmp_path):
     assert "numba" in modules
     assert not {"torch", "numba_cuda", "numba.cuda", "cuda"} & modules
     own = {name for name in modules if name.startswith("refoptim.kernels.")}
-    assert own == {f"refoptim.kernels.{stem}" for stem in ("adam", "arithmetic", "jit", "strips")}
+    assert own == {f"refoptim.kernels.{stem}" for stem in ("adam", "arithmetic", "caching", "jit", "strips")}
 
 
 def test_creating_gpu_kernels_needs_no_numba_cuda():

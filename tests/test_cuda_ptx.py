@@ -38,6 +38,8 @@ PRECISIONS = {"float32": ("float32", "float32"), "float64": ("float64", "float64
 # Of a multiprocessor of an H200: its registers, the threads that it can have, and the bytes that it must have asked for
 # to keep its share of the memory busy.
 REGISTERS, MOST_THREADS, BYTES_ON_THE_WAY = 65_536, 2048, 32_768
+# A division in float64 takes registers in which more could be on the way. Muon divides once, beside 15 products.
+FEWER_BYTES = {("scaling.divided_gpu", "float64"): 20_480}
 FILES = [import_module(f"refoptim.kernels.{module.name}") for module in pkgutil.iter_modules(kernels.__path__)]
 MODULES = [module for module in FILES if hasattr(module, "Scalars")]  # the others have no rules
 KERNELS = {
@@ -230,12 +232,13 @@ def contractible(ptx):
     return [operands for operands in sums if products & set(re.findall(register, operands))]
 
 
-# The rules of what has the option capturable.
-CAPTURABLE = [
+# The rules whose scalars may lie on the GPU: of what has the option capturable, and of what kernels find out there.
+READING = [
     name
     for name in KERNELS
     if name.partition(".")[0] in ("adam", "nadam", "radam", "adamax", "rmsprop", "rprop", "adadelta", "asgd")
 ]
+READING += ["adafactor.adafactor_update_gpu", "scaling.divided_gpu"]
 
 CASES = [
     pytest.param(
@@ -288,12 +291,12 @@ def test_the_kernel_itself_holds_nothing_else(libraries, name, precision, capabi
     assert ".local" not in ptx
     assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz)\S*", ptx)
     assert not re.findall(r"^\s*call\b.*", ptx, re.MULTILINE)
-    assert bytes_on_the_way(ptx, capability) >= BYTES_ON_THE_WAY
+    assert bytes_on_the_way(ptx, capability) >= FEWER_BYTES.get((name, scalar), BYTES_ON_THE_WAY)
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", CAPTURABLE)
+@pytest.mark.parametrize("name", READING)
 def test_a_kernel_that_reads_its_scalars_holds_their_loads_beside(libraries, name, precision, capability):
     array, scalar = PRECISIONS[precision]
     module, rule = rule_of(name)
@@ -308,7 +311,7 @@ def test_a_kernel_that_reads_its_scalars_holds_their_loads_beside(libraries, nam
     assert ".local" not in ptx
     assert not re.findall(r"\S*(?:\.approx|\.full|\.ftz)\S*", ptx)
     assert not re.findall(r"^\s*call\b.*", ptx, re.MULTILINE)
-    assert bytes_on_the_way(ptx, capability) >= BYTES_ON_THE_WAY
+    assert bytes_on_the_way(ptx, capability) >= FEWER_BYTES.get((name, scalar), BYTES_ON_THE_WAY)
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])

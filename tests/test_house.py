@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from refoptim.kernels import caching
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"refoptim": ROOT / "refoptim", "refoptim.kernels": ROOT / "kernels"}
 PACKAGES["refoptim.conformance"] = ROOT / "conformance"
@@ -297,3 +299,16 @@ def test_a_rule_has_a_loop_for_each_device(name):
 def test_the_laws_see_what_breaks_them(code, breach):
     rule = ast.parse("def rule(theta, g, h):\n" + "\n".join(f"    {line}" for line in code.splitlines())).body[0]
     assert any(breach in found for found in breaches(rule))
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name.startswith("refoptim.kernels.")])
+def test_code_is_made_of_a_file_and_all_that_it_imports(module):
+    reached, left = set(), [module]
+    while left:
+        name = left.pop()
+        if name not in reached:
+            reached.add(name)
+            left += [other for other in imports(name) if other.startswith("refoptim.kernels.")]
+    found = {f"refoptim.kernels.{stem}": source for stem, source in caching.parts(module.rpartition(".")[2]).items()}
+    assert found.keys() >= reached
+    assert all(source == FILES[name].read_bytes() for name, source in found.items())

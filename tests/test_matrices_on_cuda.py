@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from importlib import import_module
 
 import numpy as np
@@ -19,17 +20,21 @@ from numba import njit, types
 
 from refoptim.kernels import adafactor, bfloat16, factored, factored_gpu, matmul, matmul_gpu, memory, muon, scaling
 from refoptim.kernels.jit import cuda
+from refoptim.kernels.lanes_gpu import ROWS
 
 PRODUCTS = [(9, 17, 7), (2, 0, 3), (8, 8, 16)]
 PRECISIONS = {"float32": (np.float32, np.float32), "float64": (np.float64, np.float64)}
 PRECISIONS |= {"wide": (np.float32, np.float64)}
 # Fewer and more than the lanes, bands and segments of tests/simulated.py; vectors, matrices, many matrices.
-SHAPES = [(7,), (), (5, 3), (2, 3, 2), (2, 19)]
+# Rows that begin where 16 bytes do, and others.
+SHAPES = [(7,), (), (5, 3), (2, 3, 2), (2, 19), (9, 20)]
 # Sign, decay, eps, the size of the gradients.
 STEPS = [(1.0, 0.1, -1.0, 1.0), (-1.0, 0.0, 1e-30, 1.0), (1.0, 0.1, 1e-3, 0.0)]
 ADAFACTOR = [*((shape, STEPS[0]) for shape in SHAPES), *itertools.product([(7,), (5, 3)], STEPS[1:])]
 # Shapes; nesterov, match_rms, steps.
 MUON = [((5, 3), (1.0, 0.0, 2.0)), ((3, 11), (0.0, 1.0, 1.0)), ((3, 3), (0.0, 1.0, 0.0))]
+FACTORS = (0.1, np.nan, 0.0, -0.0, np.inf, 3.0)
+BOUNDS = (0.1, 1e300, 1.0, 0.0, np.inf)
 
 
 def numbers(*shape):
@@ -87,10 +92,11 @@ def compare_muon(kind, wide):
 
 
 def compare_elements(kind, _):
-    """Return what differs of the loops that have no rule."""
-    x = np.r_[numbers(30), np.nan, np.inf, -np.inf, 0.0, 1e30].astype(kind)
-    different = [f"scale by {factor}" for factor in (0.1, np.nan, 0.0) if differ(scaling.scale, [x], factor)]
-    different += [f"clamp to {bound}" for bound in (0.1, 1e300, 1.0) if differ(scaling.clamp, [x], bound)]
+    """Return what differs of what changes arrays by a number, rounds or converts them."""
+    x = np.r_[numbers(30), np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30].astype(kind)
+    different = [f"scale by {factor}" for factor in FACTORS if differ(scaling.scale, [x], factor)]
+    different += [f"clamp to {bound}" for bound in BOUNDS if differ(scaling.clamp, [x], bound)]
+    different += [f"divide by {number}" for number in FACTORS if differ(scaling.divide, [x, np.array([number], kind)])]
     bits = np.random.default_rng(5).integers(0, 2**32, 100, np.uint32)
     if differ(bfloat16.round_to_bfloat16, [bits.view(np.float32)]):
         different.append("rounding to bfloat16")
@@ -163,34 +169,30 @@ def array(kind, dimensions):
 def signatures(kind):
     """Return the kernels with the types of their arguments."""
     real, number, count = types.float32 if kind == "float32" else types.float64, types.float64, types.intp
+    truth = types.boolean
     flat, matrix, stack = (array(kind, dimensions) for dimensions in (1, 2, 3))
     one, wide, bands, sums = (array("float64", dimensions) for dimensions in (1, 2, 3, 4))
     step = types.NamedUniTuple(real, 3, factored.StepScalars)
-    vector = types.NamedUniTuple(real, len(adafactor.Scalars._fields), adafactor.Scalars)
     return {
         "matmul": (matmul_gpu.matmul_gpu, (matrix, matrix, matrix)),
         "gram": (matmul_gpu.gram_gpu, (matrix, matrix)),
         "transpose": (matmul_gpu.transpose_gpu, (matrix, matrix)),
-        "row_squares": (factored_gpu.row_squares_gpu, (stack, wide)),
-        "scaled_squares": (factored_gpu.scaled_squares_gpu, (stack, wide, wide, number, wide)),
-        "column_bands": (factored_gpu.column_bands_gpu, (stack, sums)),
+        "row_squares": (factored_gpu.row_squares_gpu, (stack, truth, wide)),
+        "scaled_squares": (factored_gpu.scaled_squares_gpu, (stack, wide, truth, wide, number, wide)),
+        "column_bands": (factored_gpu.column_bands_gpu, (flat, truth, sums, count)),
         "column_factors": (factored_gpu.column_factors_gpu, (wide, sums, matrix, count, number, number)),
         "row_moments": (factored_gpu.row_moments_gpu, (wide, bands, matrix, count, number, number)),
         "row_factors": (factored_gpu.row_factors_gpu, (wide, bands, number)),
-        "step": (factored_gpu.step_gpu, (stack, stack, wide, wide, one, number, step)),
-        "squared": (adafactor._squared_kernel(), (one, wide, wide, *[number] * 4)),
-        "update": (adafactor._update_by_squared(), (flat, flat, one, vector)),
+        "step_columns": (factored_gpu.step_columns_gpu, (flat, one, one)),
+        "step": (factored_gpu.step_gpu, (stack, stack, matrix, count, wide, one, number, step)),
+        "squared": (adafactor._squared_gpu, (one, wide, wide, *[number] * 4)),
+        "update_scalars": (adafactor._update_scalars_gpu, (flat, one, number, number)),
         "round": (bfloat16.round_gpu, (types.Array(types.uint32, 1, "C"),)),
-        "scale": (scaling.scale_gpu, (flat, number)),
-        "clamp": (scaling.clamp_gpu, (flat, number)),
-        "divide": (scaling.divide_gpu, (flat, flat, real)),
-        "negative": (scaling.negative_gpu, (flat, flat)),
         "convert": (memory.convert_gpu, (one, flat)),
     }
 
 
 FUSED = {"matmul", "gram", "row_squares", "scaled_squares", "column_bands", "column_factors", "row_moments", "step"}
-FUSED |= {"update"}
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["cc80", "cc90"])
@@ -206,6 +208,27 @@ def test_ptx_has_nothing_that_rounds_in_another_way(monkeypatch, name, kind, cap
     sums = re.findall(r"^\s*(?:add|sub)\.f(?:32|64)\s+%\w+,(.*);", ptx, re.MULTILINE)
     assert not [operands for operands in sums if products & set(re.findall(r"%\w+", operands))]
     assert (fmas > 0) == (name in FUSED)
+
+
+# What a thread loads at once, in accesses of 16 bytes: of elements, and of factors, which are float64.
+WIDE_LOADS = {"row_squares": (1, 0), "scaled_squares": (1, 1), "column_bands": (1, 0)}
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["cc80", "cc90"])
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.parametrize("name", [*WIDE_LOADS, "step"])
+def test_rows_are_read_and_written_16_bytes_at_a_time(monkeypatch, name, kind, capability):
+    ptx = compiled(monkeypatch, *signatures(kind)[name], capability)
+    # A compiler may load numbers as the integers of their bits.
+    accesses = re.findall(r"\b(ld|st)\.global\.v(\d)\.[a-z](\d+)", ptx)
+    assert {int(count) * int(bits) for _, count, bits in accesses} == {128}
+    found = Counter(access for access, *_ in accesses)
+    if name == "step":
+        # Three arrays are read, one is written; the loop may be unrolled.
+        assert found["ld"] == 3 * found["st"] > 0
+    else:
+        elements, factors = WIDE_LOADS[name]
+        assert found == {"ld": ROWS * (elements + factors * 8 // np.dtype(kind).itemsize)}
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])

@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 from copy import deepcopy
+from functools import partial
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -117,9 +119,9 @@ def a_step_that_raises_goes_back():
 def steps_allocate_nothing_and_wait_for_nothing():
     allocate = cuda.device_array
 
-    def allocate_nothing(shape, dtype):
+    def allocate_nothing(shape, dtype, stream):
         assert not np.prod(shape)
-        return allocate(shape, dtype)
+        return allocate(shape, dtype, stream=stream)
 
     for make in (optim.Adafactor, lambda ps: optim.Muon(ps, ns_steps=2, dialect="torch")):
         some = params("cuda", np.float32, [(3, 2), (2, 4)])
@@ -153,9 +155,42 @@ def temporaries_belong_to_a_stream():
 def a_launch_that_fails_says_which():
     x, y = cuda.to_device(np.zeros(3)), cuda.to_device(np.zeros(4))
     with pytest.raises(RuntimeError, match=r"the CUDA kernel dot_gpu was not launched"):
-        memory.launch(optim.kernels.reductions_gpu.dot_gpu, 1, 1, x)
+        memory.launch(optim.kernels.folds_gpu.dot_gpu, 1, 1, x)
     with pytest.raises(ValueError, match=r"two arrays of one size"):
         optim.kernels.reductions.dot(x, y)
+
+
+def no_room_for_temporaries():
+    muon = partial(optim.Muon, ns_steps=1, dialect="torch")
+    # With the number of their large temporaries; those of some numbers fit.
+    cases = [(optim.Adafactor, (7,), 1), (optim.Adafactor, (5, 3), 4), (muon, (3, 2), 6), (muon, (2, 3), 4)]
+    for make, shape, large in cases:
+        (cpu,), (gpu,) = (params(device, np.float32, [shape]) for device in ("cpu", "cuda"))
+        optimizers = [make([param]) for param in (cpu, gpu)]
+        for optimizer in optimizers:
+            set_grads(optimizer.param_groups[0]["params"])
+            optimizer.step()
+        before = bits(gpu), bits(optimizers[1].state_dict()["state"])
+        for room in range(large):
+            memory.release_temporaries()
+            with full_after(room), pytest.raises(MemoryError, match=r"cuda:0 has no room for \d+ bytes more: .*MEMORY"):
+                optimizers[1].step()
+            assert (bits(gpu), bits(optimizers[1].state_dict()["state"])) == before, (shape, room)
+        for optimizer in optimizers:
+            optimizer.step()
+        assert bits(gpu) == bits(cpu)
+
+
+def full_after(room):
+    """Let so many arrays be allocated, and no more."""
+    left, allocate = iter(range(room)), cuda.device_array
+
+    def device_array(*arguments, **options):
+        if next(left, None) is None:
+            raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+        return allocate(*arguments, **options)
+
+    return mock.patch("numba.cuda.device_array", device_array)
 
 
 SCENARIOS = [
@@ -167,6 +202,7 @@ SCENARIOS = [
     steps_allocate_nothing_and_wait_for_nothing,
     temporaries_belong_to_a_stream,
     a_launch_that_fails_says_which,
+    no_room_for_temporaries,
 ]
 
 

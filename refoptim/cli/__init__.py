@@ -5,7 +5,18 @@ from collections.abc import Sequence
 from importlib import import_module
 
 # By the command's name, with underscores. Their files import what is heavy or optional when they run.
-COMMANDS = ("check", "conformance", "explain", "mutants", "plot_schedule", "report", "smoke", "table", "vectors")
+COMMANDS = (
+    "check",
+    "compile",
+    "conformance",
+    "explain",
+    "mutants",
+    "plot_schedule",
+    "report",
+    "smoke",
+    "table",
+    "vectors",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

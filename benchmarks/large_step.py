@@ -1,0 +1,153 @@
+"""Time one step of every element-wise optimizer on long arrays beside moving the same bytes in the same memory.
+
+Run ``python benchmarks/large_step.py --json benchmarks/results/large_step.json``. Where arrays lie in memory, and how
+they lie to each other, changes a mover's time by a tenth: here it moves the optimizer's own arrays, between its steps.
+It adds to each element what it has read of the other arrays, times 0, so that all of them keep their values.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads, njit, prange, set_num_threads
+from timing import Samples, bind_threads, duration, in_turn, print_table, ratio, summarize, write_json
+from tqdm import tqdm
+
+import refoptim as optim
+from refoptim.buffers import Array
+
+Call = Callable[[], Any]
+
+
+@njit(parallel=True, nogil=True, error_model="numpy")
+def move_2_1(zero: Any, a: Array, b: Array) -> None:
+    """Read two arrays and write one."""
+    for i in prange(a.size):
+        a[i] = a[i] + b[i] * zero
+
+
+@njit(parallel=True, nogil=True, error_model="numpy")
+def move_3_2(zero: Any, a: Array, b: Array, c: Array) -> None:
+    """Read three arrays and write two."""
+    for i in prange(a.size):
+        nothing = (b[i] + c[i]) * zero
+        a[i], c[i] = a[i] + nothing, c[i] + nothing
+
+
+@njit(parallel=True, nogil=True, error_model="numpy")
+def move_4_3(zero: Any, a: Array, b: Array, c: Array, d: Array) -> None:
+    """Read four arrays and write three."""
+    for i in prange(a.size):
+        nothing = (b[i] + c[i]) * zero
+        a[i], c[i], d[i] = a[i] + nothing, c[i] + nothing, d[i] + nothing
+
+
+@njit(parallel=True, nogil=True, error_model="numpy")
+def move_5_4(zero: Any, a: Array, b: Array, c: Array, d: Array, e: Array) -> None:
+    """Read five arrays and write four."""
+    for i in prange(a.size):
+        nothing = (b[i] + c[i]) * zero
+        a[i], c[i], d[i], e[i] = a[i] + nothing, c[i] + nothing, d[i] + nothing, e[i] + nothing
+
+
+# By the number of arrays: parameters, gradients and state, all but the gradients written.
+MOVERS = {2: move_2_1, 3: move_3_2, 4: move_4_3, 5: move_5_4}
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Adam": ("Adam", {}),
+    "Adam weight_decay": ("Adam", {"weight_decay": 0.01}),
+    "Adam amsgrad": ("Adam", {"amsgrad": True}),
+    "Adam maximize": ("Adam", {"maximize": True}),
+    "AdamW": ("AdamW", {}),
+    "SGD": ("SGD", {}),
+    "SGD weight_decay": ("SGD", {"weight_decay": 0.01}),
+    "SGD momentum": ("SGD", {"momentum": 0.9}),
+    "SGD momentum weight_decay": ("SGD", {"momentum": 0.9, "weight_decay": 0.01}),
+    "SGD nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
+    "Adadelta": ("Adadelta", {}),
+    "Adagrad": ("Adagrad", {}),
+    "Adagrad weight_decay": ("Adagrad", {"weight_decay": 0.01}),
+    "Adamax": ("Adamax", {}),
+    "ASGD": ("ASGD", {}),
+    "NAdam": ("NAdam", {}),
+    "RAdam": ("RAdam", {}),
+    "RMSprop": ("RMSprop", {}),
+    "RMSprop momentum": ("RMSprop", {"momentum": 0.9}),
+    "RMSprop centered": ("RMSprop", {"centered": True}),
+    "RMSprop centered momentum": ("RMSprop", {"centered": True, "momentum": 0.9}),
+    "Rprop": ("Rprop", {}),
+}
+
+# What refoptim has to reach: the ratio to the mover.
+TARGET = 1.05
+# RAdam divides by a root from its sixth step on.
+WARM_UP = 7
+
+
+def contenders(case: str, size: int, dtype: Any, arithmetic: str | None) -> dict[str, Call]:
+    """Return a step of this many elements, and what moves the bytes of that step in the same arrays."""
+    name, options = CASES[case]
+    rng = np.random.default_rng(0)
+    param = optim.Parameter(rng.standard_normal(size, np.float32).astype(dtype))
+    optimizer = getattr(optim, name)([param], **options, arithmetic=arithmetic)
+    param.grad = rng.standard_normal(size, np.float32).astype(dtype)
+    for _ in range(WARM_UP):
+        optimizer.step()
+    state = [value for value in optimizer.state[param].values() if np.shape(value) == param.shape]
+    arrays, zero = (param.data, param.grad, *state), np.dtype(dtype).type(0)
+    return {"refoptim": optimizer.step, "mover": lambda: MOVERS[len(arrays)](zero, *arrays)}
+
+
+def row_of(case: str, size: int, dtype: str, samples: Samples) -> dict[str, Any]:
+    """Return one case's figures."""
+    return {
+        "case": case,
+        "elements": size,
+        "dtype": dtype,
+        "seconds": summarize(samples["refoptim"])._asdict(),
+        "mover_seconds": summarize(samples["mover"])._asdict(),
+        "to_mover": ratio(samples, "refoptim", "mover")._asdict(),
+        "best_to_best": min(samples["refoptim"]) / min(samples["mover"]),
+        "target_to_mover": TARGET,
+    }
+
+
+def table_line(row: dict[str, Any]) -> list[str]:
+    """Return a row's cells."""
+    found = row["to_mover"]
+    cells = [duration(row["seconds"]["median"]), duration(row["mover_seconds"]["median"])]
+    spread = f"{found['low']:.3f}-{found['high']:.3f}"
+    return [row["case"], *cells, f"{found['median']:.3f} ({spread})", f"{row['best_to_best']:.3f}"]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print the table and write the JSON file."""
+    parser = argparse.ArgumentParser(description="Time one optimizer step on long arrays beside a mover.")
+    parser.add_argument("--elements", type=int, default=20_000_000)
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--arithmetic", choices=["float64"], help="what to compute in (default: the dtype)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
+    parser.add_argument("--rounds", type=int, default=21, help="how often each has its turn (default: 21)")
+    parser.add_argument("--threads", type=int, default=get_num_threads(), help="default: all")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args(argv)
+    bind_threads()
+    set_num_threads(options.threads)
+
+    rows: list[dict[str, Any]] = []
+    with tqdm(total=len(options.cases) * options.rounds, unit="round") as progress:
+        for case in options.cases:
+            progress.set_description(case)
+            calls = contenders(case, options.elements, options.dtype, options.arithmetic)
+            samples = in_turn(calls, options.rounds, 0.0, progress)
+            rows.append(row_of(case, options.elements, options.dtype, samples))
+    header = [f"{options.elements:,} {options.dtype}", "step", "mover", "to the mover", "best to best"]
+    print_table(header, [table_line(row) for row in rows])
+    settings = {"rounds": options.rounds, "threads": options.threads, "arithmetic": options.arithmetic}
+    write_json(options.json, "large_step", settings, rows)
+
+
+if __name__ == "__main__":
+    main()

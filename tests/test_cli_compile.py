@@ -1,0 +1,114 @@
+"""``refoptim compile``: what it compiles is what later processes use, and all of it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from refoptim import cli
+from refoptim.cli import compile as command
+
+ALL = """
+import json, pkgutil
+from importlib import import_module
+from refoptim import kernels
+from refoptim.cli import compile as command
+from refoptim.kernels.caching import uses
+from refoptim.kernels.jit import CpuLoop
+
+for name in [*command._optimizers(), *command._TOOLS]:
+    command.compile_now(command.Work(name, "float32", None))
+modules = [import_module(f"refoptim.kernels.{info.name}") for info in pkgutil.iter_modules(kernels.__path__)]
+loops = {loop.name for module in modules for loop in vars(module).values() if isinstance(loop, CpuLoop)}
+print(json.dumps([sorted(loops), sorted(use.kernel.partition(".")[2] for use in uses)]))
+"""
+
+FIRST_STEPS = """
+import json
+import numpy as np
+import refoptim as optim
+
+for shape in [(10,), (3, 5), (), (1000, 100)]:
+    for options in [{}, {"amsgrad": True}, {"weight_decay": 0.1, "maximize": True}]:
+        param = optim.Parameter(np.ones(shape, np.float32))
+        optim.Adam([param, optim.Parameter(np.ones(7, np.float32))], **options).step(grads=[param.data, None])
+from refoptim.kernels.caching import uses
+print(json.dumps([[use.kernel, use.was_there] for use in uses]))
+"""
+
+
+def printed(*command, **environment):
+    """Return what a fresh process prints."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", *command],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_later_processes_find_what_they_need(tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    line = "import sys; from refoptim.cli import main; sys.exit(main())"
+    first = printed("-c", line, "compile", "Adam", "--jobs", "2", **cache)
+    assert "Adam, float32: 6 compiled, 0 there already" in first
+    assert first.splitlines()[-1].startswith("6 compiled, 0 there already: ")
+    assert str(tmp_path) in first
+    used = json.loads(printed("-c", FIRST_STEPS, **cache))
+    assert {name for name, _ in used} == {
+        f"adam.{name}_cpu{variant}" for name in ("adam", "amsgrad") for variant in ("", "_serial")
+    }
+    assert all(was_there for _, was_there in used)
+    # A second time nothing is left to do, and only the last line is said.
+    again = printed("-c", line, "compile", "Adam", "--quiet", **cache)
+    assert again.startswith("0 compiled, 6 there already: ")
+    assert again.count("\n") == 1
+
+
+# One works in place, one sum after the other; the other one is for large arrays.
+NEVER_COMPILED = {"pairs_cpu", "largest_cpu_serial"}
+
+
+@pytest.mark.slow
+def test_everything_is_compiled():
+    loops, used = json.loads(printed("-c", ALL))
+    wanted = {f"{name}{variant}" for name in loops for variant in ("", "_serial")}
+    assert wanted - set(used) == NEVER_COMPILED
+    assert set(used) <= wanted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either names or --all; names are Adadelta"),
+        (["Adam", "--all"], "give either names or --all"),
+        (["adam"], "there is no adam; names are"),
+        (["SGD", "Nope"], "there is no Nope"),
+    ],
+)
+def test_what_cannot_be_compiled(arguments, message, capsys):
+    assert cli.main(["compile", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--dtype", "float16"], ["--arithmetic", "float32"]])
+def test_options_out_of_range(arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["compile", "Adam", *arguments])
+    assert ended.value.code == 2
+
+
+def test_code_that_cannot_be_kept_is_a_failure(monkeypatch, capsys):
+    from refoptim.kernels.caching import Use
+
+    uses = [Use("adam.adam_cpu", None, was_there=False)]
+    monkeypatch.setattr(command, "compile_now", lambda _: uses)
+    assert cli.main(["compile", "Adam", "--quiet"]) == 1
+    found = capsys.readouterr()
+    assert found.out == "1 compiled, 0 there already\n"
+    assert "1 could not be kept" in found.err
