@@ -103,7 +103,7 @@ def _step_vector(theta: Any, g: Any, variance: Any, h: Scalars, kind: Any) -> No
 def _step_matrix(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scalars, kind: Any) -> None:
     rows, columns, sums = np.empty(row_var.shape), np.empty(col_var.shape), np.empty(row_var.shape)
     factored.sum_up(g, rows, columns)
-    factored.factors_cpu(rows, columns, row_var, col_var, h.kept, h.fresh, h.eps)
+    factored.factors_cpu.serial(rows, columns, row_var, col_var, h.kept, h.fresh, h.eps)
     most = _most(h)
     factored.sum_scaled(g, rows, columns, most, sums)
     squared = _squared_step_size(theta, sum_of_magnitudes(sums.reshape(-1)), h)
@@ -112,7 +112,7 @@ def _step_matrix(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scalars, kin
         rows[...] = columns[...] = most = 0.0
     rows *= squared
     scalars = factored.StepScalars(h.sign, math.sqrt(squared) * most, h.decay)
-    factored.step_cpu(theta, g, rows, columns, np.array(scalars, kind))
+    factored.step_all(theta, g, rows, columns, np.array(scalars, kind))
 
 
 def _squared_step_size(theta: Any, update: float, h: Scalars) -> float:

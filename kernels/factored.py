@@ -13,10 +13,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import float64, prange
+from numba import float64
 
 from refoptim.kernels.arithmetic import fma, maximum, minimum, sqrt, unpack, widen
-from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule
+from refoptim.kernels.jit import GRAIN, cpu_loop, cpu_part, cpu_rule, cpu_tasks
 from refoptim.kernels.pairs import add, product, rounded
 
 LANES = 64
@@ -73,12 +73,12 @@ def _row_squares(x, row, columns, most, high, low):
     return _rounded_cpu(high[0], low[0])
 
 
-@cpu_loop
-def squares_cpu(x, rows, columns, most, row_sums, column_sums, high, low, lanes):
-    """Sum the squares of every row times its factors, and those of every column without, as far as there is room."""
+@cpu_tasks
+def squares_cpu(x, rows, columns, scalars, row_sums, high, low, lanes, first, stop):
+    """Sum the squares of the rows times their factors, and those of the columns without, as far as there is room."""
     matrices, height, _ = x.shape
-    bands, width = lanes.shape[0] // matrices, column_sums.shape[1]
-    for task in prange(lanes.shape[0]):
+    bands, width, most = lanes.shape[0] // matrices, high.shape[1], scalars[0]
+    for task in range(first, stop):
         matrix, top = task // bands, task % bands * BAND
         for i in range(top, height if height < top + BAND else top + BAND):
             row_sums[matrix, i] = _row_squares(
@@ -87,7 +87,14 @@ def squares_cpu(x, rows, columns, most, row_sums, column_sums, high, low, lanes)
             for j in range(width):
                 a, b = _product_cpu(x[matrix, i, j], x[matrix, i, j])
                 high[task, j], low[task, j] = _add_cpu(high[task, j], low[task, j], a, b)
-    for matrix in prange(matrices):
+
+
+@cpu_loop
+def columns_cpu(column_sums, high, low):
+    """Sum what the bands of every matrix have given for its columns."""
+    matrices, width = column_sums.shape
+    bands = high.shape[0] // matrices
+    for matrix in range(matrices):
         first = matrix * bands
         for band in range(first + 1, first + bands):
             for j in range(width):
@@ -99,7 +106,7 @@ def squares_cpu(x, rows, columns, most, row_sums, column_sums, high, low, lanes)
 @cpu_loop
 def factors_cpu(rows, columns, row_var, col_var, kept, fresh, eps):
     height, width = rows.shape[1], columns.shape[1]
-    for matrix in prange(rows.shape[0]):
+    for matrix in range(rows.shape[0]):
         high, low = 0.0, 0.0
         for top in range(0, height, BAND):
             band_high, band_low = 0.0, 0.0
@@ -117,11 +124,11 @@ def factors_cpu(rows, columns, row_var, col_var, kept, fresh, eps):
             rows[matrix, i] = mean / rows[matrix, i]
 
 
-@cpu_loop
-def step_cpu(theta, g, rows, columns, scalars):
+@cpu_tasks
+def step_cpu(theta, g, rows, columns, scalars, first, stop):
     h = StepScalars(*unpack(StepScalars, scalars))
-    matrices, height, width = theta.shape
-    for task in prange(matrices * height):
+    _, height, width = theta.shape
+    for task in range(first, stop):
         matrix, i = task // height, task % height
         row = widen(rows[matrix, i], h)
         for j in range(width):
@@ -143,4 +150,14 @@ def sum_scaled(x: Any, rows: Any, columns: Any, most: float, squares: Any) -> No
 def _squares(x: Any, rows: Any, columns: Any, most: float, row_sums: Any, column_sums: Any) -> None:
     tasks = x.shape[0] * -(-x.shape[1] // BAND)
     high, low = np.zeros((2, tasks, column_sums.shape[1]))
-    squares_cpu(x, rows, columns, most, row_sums, column_sums, high, low, np.empty((tasks, 2, LANES)))
+    lanes = np.empty((tasks, 2, LANES))
+    squares_cpu.run(tasks, 1, x.nbytes, x, rows, columns, np.array([most]), row_sums, high, low, lanes)
+    if column_sums.size:
+        columns_cpu.serial(column_sums, high, low)
+
+
+def step_all(theta: Any, g: Any, rows: Any, columns: Any, scalars: Any) -> None:
+    """Step every element of every matrix, given the scalars of the last pass."""
+    matrices, height, width = theta.shape
+    tasks, grain = matrices * height, max(1, GRAIN // max(1, width))
+    step_cpu.run(tasks, grain, 3 * theta.nbytes, theta, g, rows, columns, scalars)

@@ -14,6 +14,7 @@ from numba import njit
 from numba.core import config
 
 from refoptim.kernels.caching import cached
+from refoptim.kernels.pool import share
 
 # Nobody calls kernels from C: to leave the wrapper for that out saves compiling it.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -24,8 +25,10 @@ _PART_OPTIONS: dict[str, Any] = {
     "no_cpython_wrapper": True,
 }
 
-# Waking the other threads takes as long as one thread needs for about this many elements of Adam.
-SERIAL_BELOW = 65_536
+# Waking the other threads takes as long as one thread needs for about this many bytes.
+SERIAL_BELOW = 2_097_152
+# How many elements a thread takes at a time: whole cache lines, and as little as keeps all of them busy to the end.
+GRAIN = 16_384
 
 # Threads of a block, and blocks of a grid over which a thread takes more than one turn.
 THREADS, MOST_BLOCKS = 256, 65_536
@@ -47,20 +50,39 @@ def cpu_part(part: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class CpuLoop:
-    """A loop over flat arrays, compiled twice: for one thread and for all of them. Both give the same bits."""
+    """A loop over flat arrays of one size, of which each thread gets its parts. Any number gives the same bits."""
 
     def __init__(self, loop: FunctionType) -> None:
         self.__doc__ = loop.__doc__
         self.name = loop.__name__
-        self.parallel = cached(njit(parallel=True, **_OPTIONS)(loop))
-        self.serial = cached(njit(**_OPTIONS)(renamed(loop, f"{loop.__name__}_serial", loop.__module__)))
+        self.serial = cached(njit(**_OPTIONS)(loop))
+        names = loop.__code__.co_varnames[: loop.__code__.co_argcount]
+        self.arrays = len(names) - names.count("scalars")
 
-    def __call__(self, first: Any, *arguments: Any) -> Any:
+    def __call__(self, first: Any, *arguments: Any) -> None:
         """Run over the first array; the arguments are the other arrays, of the same size, and the scalars."""
-        return (self.serial if first.size < SERIAL_BELOW else self.parallel)(first, *arguments)
+        if self.is_short(first) or not self.share(first, *arguments):
+            self.serial(first, *arguments)
+
+    def is_short(self, first: Any) -> bool:
+        """Return whether one thread is faster than several, for arrays like this one."""
+        return first.nbytes * self.arrays < SERIAL_BELOW
+
+    def share(self, first: Any, *arguments: Any) -> bool:
+        """Run on several threads, and return whether that could be."""
+        return share(self.serial, (first, *arguments), self.arrays, first.size, GRAIN)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+
+class CpuTasks(CpuLoop):
+    """A loop over a range, whose last two arguments are its ends: what takes parts of arrays of several shapes."""
+
+    def run(self, tasks: int, grain: int, size: int, *arguments: Any) -> None:
+        """Run over so many tasks, of which a thread takes so many at a time. The size says whether that pays."""
+        if size < SERIAL_BELOW or not share(self.serial, (*arguments, 0, 0), 0, tasks, grain):
+            self.serial(*arguments, 0, tasks)
 
 
 class CpuKernel(CpuLoop):
@@ -75,19 +97,20 @@ class CpuKernel(CpuLoop):
         """The rule's CUDA kernel, which has its name with ``_gpu``."""
         return self._names[self.name.removesuffix("_cpu") + "_gpu"]
 
-    def __call__(self, first: Any, *arguments: Any) -> Any:
+    def __call__(self, first: Any, *arguments: Any) -> None:
         """Run over the first array; the arguments are the other arrays, of the same size, and the packed scalars."""
         if isinstance(first, np.ndarray):
-            return super().__call__(first, *arguments)
+            super().__call__(first, *arguments)
+            return
         *arrays, scalars = arguments
         kind = self._names["Scalars"]
         h = kind(*scalars) if isinstance(scalars, np.ndarray) else Row(kind, scalars)
-        return self.twin.launch(first, *arrays, h)
+        self.twin.launch(first, *arrays, h)
 
 
 def entry(kernel: Callable[..., Any], first: Any) -> Callable[..., Any]:
     """Return what to call, now and later, for arrays like this one: the compiled code itself, if they are small."""
-    if isinstance(kernel, CpuKernel) and isinstance(first, np.ndarray) and first.size < SERIAL_BELOW:
+    if isinstance(kernel, CpuKernel) and isinstance(first, np.ndarray) and kernel.is_short(first):
         return kernel.serial
     return kernel
 
@@ -103,6 +126,12 @@ def cpu_loop(loop: Callable[..., Any]) -> CpuLoop:
     """Compile a loop that has no rule for the CPU when it is first called; the compiled code is cached on disk."""
     assert isinstance(loop, FunctionType)
     return CpuLoop(loop)
+
+
+def cpu_tasks(loop: Callable[..., Any]) -> CpuTasks:
+    """Compile a loop over a range for the CPU when it is first called; the compiled code is cached on disk."""
+    assert isinstance(loop, FunctionType)
+    return CpuTasks(loop)
 
 
 def cpu_kernel(loop: Callable[..., None]) -> CpuKernel:
@@ -253,8 +282,6 @@ def loaded(function: FunctionType) -> FunctionType:
 
 def renamed(function: FunctionType, name: str, module: str) -> FunctionType:
     """Return a function that Numba takes for another one."""
-    # Numba's cache finds compiled code by the function's name and line and ignores the options: without a name of its
-    # own the serial variant would be loaded in place of the parallel one.
     copy = FunctionType(
         function.__code__.replace(co_name=name), function.__globals__, name, function.__defaults__, function.__closure__
     )

@@ -9,7 +9,9 @@ from numba import prange
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_loop, cpu_rule
 from refoptim.kernels.memory import copied, empty, on_gpu
+from refoptim.kernels.pairs import CHUNK
 from refoptim.kernels.products import addresses, products, recursion_cpu
+from refoptim.kernels.reductions import TURN
 from refoptim.kernels.strips import gpu_elementwise
 from refoptim.kernels.vectors import add, negative
 
@@ -117,7 +119,8 @@ def _sum(g: Any, ys: Sequence[Any], steps: Sequence[Any], alpha: Any, scale: flo
         d = empty(g.size, g.dtype, g)
         with np.errstate(over="ignore"):
             multiples = np.array([*-alpha[::-1], *rest, scale]).astype(g.dtype)
-        recursion_cpu(d, g, addresses([*reversed(ys), *steps]), multiples)
+        rows = addresses([*reversed(ys), *steps])
+        recursion_cpu.run(-(-d.size // CHUNK), TURN, rows.size * d.nbytes, d, g, rows, multiples)
         return d
     d = negative(g)
     for y, factor in zip(reversed(ys), reversed(alpha), strict=True):

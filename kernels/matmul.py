@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels import matmul_gpu as gpu
-from refoptim.kernels.jit import CpuLoop, cpu_part
+from refoptim.kernels.jit import CpuTasks, cpu_part, share
 from refoptim.kernels.memory import on_gpu
 
 HEIGHT = 6  # rows of a tile: with AVX2's 16 registers, 12 hold the sums of 64 bytes of columns
@@ -87,24 +87,19 @@ def _compute_band(out, a, strips, top, first):
                         out[row + i, strip * width + j] = tile[i, j]
 
 
-def product_cpu(out, a, strips, symmetric):
-    bands = (out.shape[0] + BAND - 1) // BAND
-    for turn in prange(bands):
-        # Upper bands are longer than lower ones: in turn, so that neighbours share the work evenly.
-        band = bands - 1 - turn // 2 if turn % 2 else turn // 2
+def product_cpu(out, a, strips, symmetric, first, stop):
+    for band in range(first, stop):
         _compute_band(out, a, strips, band * BAND, symmetric * (band * BAND // strips.shape[2]))
 
 
-class CpuProduct(CpuLoop):
-    """A product of matrices: as many terms as rows times columns times what is between."""
-
-    def __call__(self, first: Any, *arguments: Any) -> None:
-        """Write the product into the first matrix."""
-        terms = first.size * arguments[0].shape[1]
-        (self.serial if terms < SERIAL_BELOW else self.parallel)(first, *arguments)
+_product = CpuTasks(product_cpu)
 
 
-_product = CpuProduct(product_cpu)
+def _multiply(out: Any, a: Any, strips: Any, symmetric: int) -> None:
+    # A band is as much as a thread takes at a time. Those of a symmetric product get shorter: none waits for long.
+    bands, terms = -(-out.shape[0] // BAND), out.size * a.shape[1]
+    if terms < SERIAL_BELOW or not share(_product.serial, (out, a, strips, symmetric, 0, 0), 0, bands, 1):
+        _product.serial(out, a, strips, symmetric, 0, bands)
 
 
 def matmul(out: Any, a: Any, b: Any) -> None:
@@ -115,7 +110,7 @@ def matmul(out: Any, a: Any, b: Any) -> None:
     if on_gpu(out):
         gpu.matmul(out, a, b)
     else:
-        _product(out, a, _strips(b), 0)
+        _multiply(out, a, _strips(b), 0)
 
 
 def gram(out: Any, a: Any) -> None:
@@ -126,7 +121,7 @@ def gram(out: Any, a: Any) -> None:
     if on_gpu(out):
         gpu.gram(out, a)
     else:
-        _product(out, a, _strips(a.T), 1)
+        _multiply(out, a, _strips(a.T), 1)
         mirror(out)
 
 

@@ -8,25 +8,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from refoptim.kernels import reductions_gpu as gpu
 from refoptim.kernels.arithmetic import fma
-from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule
+from refoptim.kernels.jit import cpu_part, cpu_rule, cpu_tasks
 from refoptim.kernels.lanes import dot_whole_chunk, vector
 from refoptim.kernels.memory import on_gpu, temporaries
 from refoptim.kernels.pairs import CHUNK, LANES, rounded
-from refoptim.kernels.reductions import dot_chunk, pairs_cpu
+from refoptim.kernels.reductions import TURN, dot_chunk, pairs_cpu
 
 _rounded_cpu = cpu_rule(rounded)
 _sum_pairs = pairs_cpu.serial
 
 
-@cpu_loop
-def products_cpu(like, rows, columns, high, low):
-    """Write the sums of the chunks of the product of each row with each column, all of which are addresses."""
-    for chunk in prange(high.shape[2]):
-        start, stop = chunk * CHUNK, (chunk + 1) * CHUNK
+@cpu_tasks
+def products_cpu(like, rows, columns, high, low, first, stop):
+    """Write the sums of some chunks of the product of each row with each column, all of which are addresses."""
+    for chunk in range(first, stop):
+        start, end = chunk * CHUNK, (chunk + 1) * CHUNK
         lanes = np.empty((2, 2, LANES))
         for i in range(rows.size):
             x = vector(like, rows[i])
@@ -34,7 +33,7 @@ def products_cpu(like, rows, columns, high, low):
             turns = (i + 1) // rows.size
             ahead = vector(like, rows[i + 1 - turns * rows.size])[start + turns * CHUNK :]
             done = 0
-            if stop <= like.size:
+            if end <= like.size:
                 while done + 2 <= columns.size:
                     y, z = vector(like, columns[done]), vector(like, columns[done + 1])
                     dot_whole_chunk(lanes, x[start:], (y[start:], z[start:]), ahead)
@@ -42,13 +41,13 @@ def products_cpu(like, rows, columns, high, low):
                         high[i, done + j, chunk], low[i, done + j, chunk] = lanes[j, 0, 0], lanes[j, 1, 0]
                     done += 2
             for j in range(done, columns.size):
-                high[i, j, chunk], low[i, j, chunk] = dot_chunk(x, vector(like, columns[j]), start, stop)
+                high[i, j, chunk], low[i, j, chunk] = dot_chunk(x, vector(like, columns[j]), start, end)
 
 
-@cpu_loop
-def totals_cpu(totals, high, low):
-    """Add up the sums of the chunks of each product."""
-    for i in prange(totals.shape[0]):
+@cpu_tasks
+def totals_cpu(totals, high, low, first, stop):
+    """Add up the sums of the chunks of each product of some rows."""
+    for i in range(first, stop):
         for j in range(totals.shape[1]):
             _sum_pairs(high[i, j], low[i, j])
             totals[i, j] = _rounded_cpu(high[i, j, 0], low[i, j, 0])
@@ -73,15 +72,14 @@ def _add_rows(part, start, like, rows, factors):
         i += 1
 
 
-@cpu_loop
-def recursion_cpu(d, g, rows, factors):
+@cpu_tasks
+def recursion_cpu(d, g, rows, factors, first, stop):
     """Write what is left of -g after two loops, each of which adds multiples of vectors; the first ends with a product.
 
     Rows and factors are those of one loop, then of the other; the last factor is that of the product.
     """
     half = rows.size // 2
-    for chunk in prange((d.size + CHUNK - 1) // CHUNK):
-        start = chunk * CHUNK
+    for start in range(first * CHUNK, stop * CHUNK, CHUNK):
         part = d[start : start + CHUNK]
         for k in range(part.size):
             part[k] = -g[start + k]
@@ -108,7 +106,8 @@ def products(rows: Sequence[Any], columns: Sequence[Any]) -> Any:
             return np.array([[rounded(*gpu.numbers(pair)) for pair in row] for row in sums])
     shape = len(rows), len(columns)
     high, low = np.empty((2, *shape, -(-like.size // CHUNK)))
-    products_cpu(like, addresses(rows), addresses(columns), high, low)
+    chunks, moved = high.shape[2], (len(rows) + len(columns)) * like.nbytes
+    products_cpu.run(chunks, TURN, moved, like, addresses(rows), addresses(columns), high, low)
     totals = np.empty(shape)
-    totals_cpu(totals, high, low)
+    totals_cpu.run(len(rows), 1, high.nbytes, totals, high, low)
     return totals

@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numba import float64, prange
+from numba import float64
 
 from refoptim.kernels import reductions_gpu as gpu
 from refoptim.kernels.arithmetic import absolute, maximum
-from refoptim.kernels.jit import SERIAL_BELOW, cpu_loop, cpu_part, cpu_rule
+from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks
 from refoptim.kernels.memory import on_gpu, temporaries, to_host
 from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, add, magnitude, pair, product, rounded
 
 # The elements below one sum of chunks' sums: arrays that are taken as one are copied in pieces of this size.
 BLOCK = CHUNK * LANES
+# How many chunks a thread adds up at a time.
+TURN = 4
 # The norms that have the same bits on every machine.
 _SAME_EVERYWHERE = (2, 1, 0, math.inf, -math.inf)
 
@@ -62,15 +64,15 @@ def _sum_of(term):
 dot_chunk, _magnitudes_chunk, _pairs_chunk = map(_sum_of, map(cpu_part, (product, magnitude, pair)))
 
 
-@cpu_loop
-def dot_cpu(x, y, high, low):
-    for chunk in prange(high.size):
+@cpu_tasks
+def dot_cpu(x, y, high, low, first, stop):
+    for chunk in range(first, stop):
         high[chunk], low[chunk] = dot_chunk(x, y, chunk * CHUNK, (chunk + 1) * CHUNK)
 
 
-@cpu_loop
-def magnitudes_cpu(x, high, low):
-    for chunk in prange(high.size):
+@cpu_tasks
+def magnitudes_cpu(x, high, low, first, stop):
+    for chunk in range(first, stop):
         high[chunk], low[chunk] = _magnitudes_chunk(x, x, chunk * CHUNK, (chunk + 1) * CHUNK)
 
 
@@ -98,9 +100,9 @@ def _largest_chunk(x, start):
     return result
 
 
-@cpu_loop
-def largest_cpu(x, largest):
-    for chunk in prange(largest.size):
+@cpu_tasks
+def largest_cpu(x, largest, first, stop):
+    for chunk in range(first, stop):
         largest[chunk] = _largest_chunk(x, chunk * CHUNK)
 
 
@@ -120,7 +122,7 @@ def _dot(x: Any, y: Any) -> tuple[float, float]:
         wide = x.astype(np.float64)
         x, y = wide, wide if y is x else y.astype(np.float64)
     high, low = np.empty((2, -(-x.size // CHUNK)))
-    dot_cpu(x, y, high, low)
+    dot_cpu.run(high.size, TURN, x.nbytes, x, y, high, low)
     return _total(high, low)
 
 
@@ -129,7 +131,7 @@ def _magnitudes(x: Any) -> tuple[float, float]:
     if x.size <= CHUNK:
         return _dot(np.abs(x.astype(np.float64)), np.ones(x.size))
     high, low = np.empty((2, -(-x.size // CHUNK)))
-    magnitudes_cpu(x, high, low)
+    magnitudes_cpu.run(high.size, TURN, x.nbytes, x, high, low)
     return _total(high, low)
 
 
@@ -142,9 +144,9 @@ def _total(high: Any, low: Any) -> tuple[float, float]:
 
 def _largest(x: Any) -> float:
     # Nothing is rounded, so that no order needs to be kept.
-    if x.size >= SERIAL_BELOW:
+    if x.size > BLOCK:
         largest = np.empty(-(-x.size // CHUNK))
-        largest_cpu(x, largest)
+        largest_cpu.run(largest.size, TURN, x.nbytes, x, largest)
         x = largest
     return float(np.abs(x).max(initial=0.0))
 

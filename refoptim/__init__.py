@@ -22,5 +22,7 @@ from .optimizers.sparse_adam import SparseAdam as SparseAdam
 from .parameter import Parameter as Parameter
 from .sparse import SparseGrad as SparseGrad
 from .swap import swap_in_optimizer_params_and_state as swap_in_optimizer_params_and_state
+from .threads import get_num_threads as get_num_threads
+from .threads import set_num_threads as set_num_threads
 
 __version__ = "0.1.0"

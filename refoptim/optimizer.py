@@ -17,6 +17,7 @@ from .hooks import (
     with_step_hooks,
 )
 from .implementations import Variant
+from .interrupts import carry_out
 from .layout import Layout
 from .parameter import Parameter
 from .places import copied
@@ -181,8 +182,7 @@ class Optimizer(HookRegistry):
             launches += layout.plan(self)
         left = iter(launches)
         try:
-            for call, arguments in left:
-                call(*arguments)
+            carry_out(launches, left)
         except Exception as error:
             done = len(launches) - 1 - sum(1 for _ in left)
             error.add_note(f"The step has done and counted {done} of its {len(launches)} parts; the others not.")

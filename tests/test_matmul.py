@@ -10,10 +10,10 @@ from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 
+import refoptim as optim
 from refoptim.kernels import bfloat16, matmul
 from refoptim.kernels.arithmetic import fma
 
@@ -27,16 +27,14 @@ def numbers(*shape, kind=np.float64):
     return (rng.standard_normal(shape) * 10.0 ** rng.uniform(-2, 2, shape)).astype(kind)
 
 
-def products(kind, serial=True):
+def products(kind):
     """Return a digest of the products and Gram matrices of all shapes."""
     digest = hashlib.sha256()
     for rows, depth, columns in SHAPES:
         a, b = numbers(rows, depth, kind=kind), numbers(depth, columns, kind=kind)
         out, square = np.full((rows, columns), np.nan, kind), np.full((rows, rows), np.nan, kind)
-        loop = matmul._product.serial if serial else matmul._product.parallel
-        loop(out, a, matmul._strips(b), 0)
-        loop(square, a, matmul._strips(a.T), 1)
-        matmul.mirror(square)
+        matmul.matmul(out, a, b)
+        matmul.gram(square, a)
         digest.update(out.tobytes() + square.tobytes())
     return digest.hexdigest()
 
@@ -78,14 +76,15 @@ def test_a_gram_matrix_is_the_product_with_the_transpose(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_threads_do_not_matter(kind):
-    before, found = numba.get_num_threads(), {products(kind)}
+def test_threads_do_not_matter(monkeypatch, kind):
+    before, found = optim.get_num_threads(), {products(kind)}
+    monkeypatch.setattr(matmul, "SERIAL_BELOW", 0)
     try:
-        for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
-            numba.set_num_threads(threads)
-            found.add(products(kind, serial=False))
+        for threads in range(1, 4):
+            optim.set_num_threads(threads)
+            found.add(products(kind))
     finally:
-        numba.set_num_threads(before)
+        optim.set_num_threads(before)
     assert len(found) == 1
 
 

@@ -1,0 +1,323 @@
+"""The threads that share long loops: one pool in a process, without a threading layer of Numba's.
+
+A job is the address of a compiled loop, its arguments as machine words, and how many chunks it is cut into. The caller
+takes chunks from the front, the other threads take them from the back, each with one compare-and-swap. Nobody waits for
+a thread that has not come yet: on a busy machine the caller does everything itself. All of this is compiled code that
+does not hold the GIL; a thread that has found nothing to do for a while sleeps on one of Python's locks.
+
+One job runs at a time. Who finds the pool busy runs the loop alone, which gives the same bits, so nothing can wait for
+itself. A forked child makes its own pool when it needs one.
+"""
+
+import atexit
+import os
+import platform
+from _thread import allocate_lock
+from threading import Thread
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from refoptim.kernels import threads
+from refoptim.kernels.caching import cached
+
+# Where a job is described: an array of 64-bit integers. What several threads write has a cache line of its own.
+LEFT = 0  # the chunks that nobody has taken: how many, times 2**32, and the first of them
+DONE = 8  # how many chunks are done
+ADDRESS, CHUNKS, GRAIN, TASKS, FAILED = range(16, 21)
+WORDS = 96  # the most words that arguments have
+BASE = 24  # a word is its base, plus a step times the first task of the chunk, plus a factor times their number
+STEP, FACTOR = BASE + WORDS, BASE + 2 * WORDS
+SIZE = BASE + 3 * WORDS
+
+# How often to look for the next job before going to sleep, and for the end of one: 0.1 to 0.4 milliseconds. To wake a
+# thread takes as long.
+ROUNDS = 10_000
+# How long to sleep, in microseconds, when another thread does not finish its chunk: it has lost its processor.
+NAP = 20
+
+_WORD = ir.IntType(64)
+_intrinsic: Any = intrinsic
+_njit: Any = njit
+# Tells the processor that this is a loop that waits.
+_PAUSES = {"x86_64": "llvm.x86.sse2.pause", "AMD64": "llvm.x86.sse2.pause"}
+_PAUSE = _PAUSES.get(platform.machine())
+_POSIX = os.name == "posix"
+_usleep = types.ExternalFunction("usleep", types.int32(types.uint32))
+
+
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    return cgutils.get_item_pointer(context, builder, kind, context.make_array(kind)(context, builder, array), [index])
+
+
+@_intrinsic
+def _load(typing_context, box, index):
+    """Return what another thread may be writing."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load_atomic(_pointer(context, builder, signature.args[0], *arguments), "acquire", 8)
+
+    return types.int64(box, index), generate
+
+
+@_intrinsic
+def _store(typing_context, box, index, value):
+    """Write what another thread may be reading, after everything before."""
+
+    def generate(context, builder, signature, arguments):
+        *place, value = arguments
+        builder.store_atomic(value, _pointer(context, builder, signature.args[0], *place), "release", 8)
+        return context.get_dummy_value()
+
+    return types.none(box, index, value), generate
+
+
+@_intrinsic
+def _add(typing_context, box, index, value):
+    """Add to what other threads add to as well."""
+
+    def generate(context, builder, signature, arguments):
+        *place, value = arguments
+        return builder.atomic_rmw("add", _pointer(context, builder, signature.args[0], *place), value, "acq_rel")
+
+    return types.int64(box, index, value), generate
+
+
+@_intrinsic
+def _swap(typing_context, box, index, old, new):
+    """Replace a value if it is still the old one, and return whether it was."""
+
+    def generate(context, builder, signature, arguments):
+        *place, old, new = arguments
+        pointer = _pointer(context, builder, signature.args[0], *place)
+        return builder.extract_value(builder.cmpxchg(pointer, old, new, "acq_rel", "monotonic"), 1)
+
+    return types.boolean(box, index, old, new), generate
+
+
+@_intrinsic
+def _pause(typing_context):
+    def generate(context, builder, signature, arguments):
+        if _PAUSE is not None:
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, nothing, _PAUSE), [])
+        return context.get_dummy_value()
+
+    return types.none(), generate
+
+
+@_intrinsic
+def _call(typing_context, box, first, count):
+    """Call the loop for some of its tasks, and return what is 0 if it has not raised."""
+
+    def generate(context, builder, signature, arguments):
+        box, first, count = arguments
+
+        def entry(index: int) -> Any:
+            return builder.load(_pointer(context, builder, signature.args[0], box, ir.Constant(_WORD, index)))
+
+        # Numba's own convention: first where the result and an exception go.
+        words = [builder.ptrtoint(cgutils.alloca_once(builder, _WORD), _WORD) for _ in range(2)]
+        for i in range(WORDS):
+            moved = builder.mul(entry(STEP + i), first)
+            sized = builder.mul(entry(FACTOR + i), count)
+            words.append(builder.add(entry(BASE + i), builder.add(moved, sized)))
+        # Words behind those that the loop takes are where no callee looks, in every 64-bit calling convention.
+        kind = ir.FunctionType(ir.IntType(32), [_WORD] * len(words))
+        loop = builder.inttoptr(entry(ADDRESS), kind.as_pointer())
+        return builder.sext(builder.call(loop, words), _WORD)
+
+    return types.int64(box, first, count), generate
+
+
+@cached
+@_njit(nogil=True, no_cfunc_wrapper=True)
+def work(box, own, rounds):
+    """Do chunks: of one's own job until all are done, of others' until none has come for so many rounds."""
+    if own:
+        _store(box, DONE, 0)
+        _store(box, LEFT, box[CHUNKS] << 32)
+    idle = 0
+    while own or idle < rounds:
+        left = _load(box, LEFT)
+        if left >> 32:
+            taken = left + 1 if own else left
+            if _swap(box, LEFT, left, taken - (1 << 32)):
+                chunk = left & 0xFFFFFFFF if own else (left & 0xFFFFFFFF) + (left >> 32) - 1
+                first = chunk * box[GRAIN]
+                if _call(box, first, min(box[GRAIN], box[TASKS] - first)):
+                    _store(box, FAILED, 1)
+                _add(box, DONE, 1)
+                idle = 0
+        elif own and _load(box, DONE) == box[CHUNKS]:
+            return
+        elif own and _POSIX and idle >= rounds:
+            _usleep(NAP)
+        else:
+            idle += 1
+            _pause()
+
+
+class _Worker:
+    """One of the other threads."""
+
+    def __init__(self, box: Any) -> None:
+        self._box = box
+        self._lock = allocate_lock()
+        self._lock.acquire()
+        self._asleep = self._ends = False
+        self._thread = Thread(target=self._run, name="refoptim", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ends:
+            work(self._box, False, ROUNDS)
+            self._asleep = True
+            work(self._box, False, 1)  # what has come while this thread waited for the GIL to say so
+            self._lock.acquire()
+
+    def wake(self) -> None:
+        """Make it look for chunks, unless it does."""
+        if self._asleep:
+            self._asleep = False
+            self._lock.release()
+
+    def end(self) -> None:
+        """End the thread. A chunk that it has is finished first."""
+        self._ends = True
+        while self._thread.is_alive():
+            self.wake()
+            self._thread.join(0.001)
+
+
+class _Pool:
+    """The threads of this process, as many as a job has asked for, and the job that they share."""
+
+    def __init__(self) -> None:
+        self.busy = allocate_lock()
+        self.closed = False
+        self._workers: list[_Worker] = []
+        self._box = np.zeros(SIZE, np.int64)
+        self._planned: Any = None
+
+    def run(self, plan: "Plan", words: list[int], tasks: int, grain: int) -> None:
+        """Run a loop over all tasks. The caller has taken ``busy``."""
+        box, chunks = self._box, -(-tasks // grain)
+        self._hire(threads.get_count() - 1, chunks - 1)
+        if self._planned is not plan:
+            box[STEP:] = plan.steps
+            self._planned = plan
+        box[BASE : BASE + len(words)] = words
+        box[ADDRESS : FAILED + 1] = (plan.address, chunks, grain, tasks, 0)
+        for worker in self._workers[: chunks - 1]:
+            worker.wake()
+        work(box, True, ROUNDS)
+        if box[FAILED]:
+            raise MemoryError("a loop has not got the memory that it needs")
+
+    def _hire(self, most: int, useful: int) -> None:
+        while len(self._workers) > most:
+            self._workers.pop().end()
+        while len(self._workers) < min(most, useful):
+            work(self._box, False, 0)  # compiled here, where an error can be seen
+            try:
+                self._workers.append(_Worker(self._box))
+            except RuntimeError:  # the system gives no more threads
+                return
+
+    def close(self) -> None:
+        """End all threads: Python must not end before them."""
+        self.closed = True
+        for worker in self._workers:
+            worker.end()
+
+
+class _Current:
+    pool = _Pool()
+
+
+def _forked() -> None:
+    # The other threads stayed behind, maybe with the lock.
+    _Current.pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+@atexit.register
+def _close() -> None:
+    _Current.pool.close()
+
+
+class Plan:
+    """How a loop is called for arguments of these types: its address, and how words depend on the chunk."""
+
+    def __init__(self, loop: Any, arguments: tuple[Any, ...], sliced: int) -> None:
+        kinds = tuple(map(typeof, arguments))
+        loop.compile(kinds)
+        compiled = loop.overloads[kinds]
+        self.address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        steps, factors = np.zeros((2, WORDS), np.int64)
+        place = 0
+        for position, argument in enumerate(arguments):
+            if not isinstance(argument, np.ndarray):
+                place += 1
+                continue
+            if position < sliced:
+                factors[place + 2] = factors[place + 5] = 1
+                steps[place + 4] = argument.itemsize
+            place += 5 + 2 * argument.ndim
+        if not sliced:  # the last two are the range
+            steps[place - 2 : place] = 1
+            factors[place - 1] = 1
+        self.steps = np.concatenate([steps, factors])
+
+
+_plans: dict[Any, Plan] = {}
+
+
+def share(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain: int) -> bool:
+    """Run a compiled loop on several threads, and return whether it has run: else the caller does it alone.
+
+    Args:
+        loop: Numba's dispatcher.
+        arguments: C-contiguous arrays, and integers.
+        sliced: how many arrays in front have an element for each task, of which a thread gets its part. If 0, all get
+            everything, and the last two arguments are the first task and the one behind the last.
+        tasks: how many tasks there are.
+        grain: how many of them a thread takes at a time.
+
+    """
+    pool = _Current.pool
+    if threads.get_count() == 1 or tasks <= grain or pool.closed:
+        return False
+    kinds: list[Any] = [loop, sliced]
+    words: list[int] = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            seen = argument.__array_interface__
+            address, frozen = seen["data"]
+            if seen["strides"] is not None or address % argument.itemsize:
+                return False
+            kinds += (seen["typestr"], argument.ndim, frozen)
+            words += (0, 0, argument.size, argument.itemsize, address, *argument.shape, *argument.strides)
+            if len(kinds) <= 3 * sliced + 2:
+                words[-5] = words[-2] = 0
+        else:
+            kinds.append(None)
+            words.append(argument)
+    plan = _plans.get(tuple(kinds))
+    if plan is None:
+        plan = _plans[tuple(kinds)] = Plan(loop, arguments, sliced)
+    if not pool.busy.acquire(blocking=False):
+        return False
+    try:
+        pool.run(plan, words, tasks, grain)
+    finally:
+        pool.busy.release()
+    return True

@@ -1,0 +1,64 @@
+"""Ctrl-C comes before a step or after it, never between its parts.
+
+Python handles signals in its main thread, between bytecodes, which is why nobody can tell from outside whether a call
+of a Python function that was interrupted has done its work. So Ctrl-C waits while a step is carried out. That costs a
+microsecond, which is much for the usual step: one compiled loop on short arrays, and what counts it. A compiled loop is
+called from C and is not interrupted; counting twice is counting once. There the step is completed after the fact.
+"""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from operator import length_hint
+from signal import SIGINT
+from typing import Any
+
+from .cpu import Launch
+from .slots import Slots
+
+# The module signal makes enums of numbers, which takes ten times as long.
+_signal: Any = import_module("_signal")
+
+
+def carry_out(launches: list[Launch], left: Iterator[Launch]) -> None:
+    """Make these calls through their iterator, all of them or none, and only then what Ctrl-C asks for."""
+    count = len(launches)
+    counted = count == 1 or (count == 2 and getattr(launches[1][0], "__func__", None) is Slots.set_host)
+    if not counted or not hasattr(launches[0][0], "py_func"):  # which Numba's dispatchers have
+        _without_interrupts(left)
+        return
+    try:
+        for call, arguments in left:
+            call(*arguments)
+    except KeyboardInterrupt as interrupt:
+        if length_hint(left) < count and not _came_from_numba(interrupt):
+            _without_interrupts(iter(launches[1:]))
+        raise
+
+
+def _came_from_numba(interrupt: KeyboardInterrupt) -> bool:
+    """Return whether the loop was being compiled, and has not run."""
+    trace = interrupt.__traceback__
+    below = None if trace is None else trace.tb_next
+    return below is not None and str(below.tb_frame.f_globals.get("__name__")).startswith("numba")
+
+
+def _without_interrupts(launches: Iterator[Launch]) -> None:
+    before, asked = _signal.getsignal(SIGINT), []
+    handled = callable(before) and _set_handler(lambda *arguments: asked.append(arguments))
+    try:
+        for call, arguments in launches:
+            call(*arguments)
+    finally:
+        if handled:
+            _signal.signal(SIGINT, before)
+            if asked:
+                before(*asked[0])
+
+
+def _set_handler(handler: Callable[..., Any]) -> bool:
+    """Return whether this is the thread that handles signals, which then handles Ctrl-C in this way."""
+    try:
+        _signal.signal(SIGINT, handler)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,179 @@
+"""Ctrl-C leaves a step done or not begun, whatever moment it comes at."""
+
+import dis
+import json
+import signal
+import subprocess
+import sys
+import threading
+from functools import cache
+
+import numpy as np
+import pytest
+
+import refoptim as optim
+from refoptim import interrupts
+
+OPTIMIZERS = {
+    "sgd": (optim.SGD, {"lr": 0.1}),
+    "momentum": (optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+    "adam": (optim.Adam, {"lr": 0.01}),
+    "nadam": (optim.NAdam, {"lr": 0.01}),
+    "adafactor": (optim.Adafactor, {"lr": 0.1}),
+    "muon": (optim.Muon, {"lr": 0.1}),
+    "foreach": (optim.Adam, {"lr": 0.01, "foreach": True}),
+    "wide": (optim.AdamW, {"lr": 0.01, "arithmetic": "float64"}),
+}
+
+
+def build(name, groups=1):
+    kind, options = OPTIMIZERS[name]
+    params = [optim.Parameter(np.random.default_rng(i).standard_normal((4, 5))) for i in range(groups)]
+    for param in params:
+        param.grad = np.full((4, 5), 0.25)
+    return kind([{"params": [param]} for param in params], **options), params
+
+
+def snapshot(optimizer, params):
+    """Return the bytes of everything that a step changes."""
+    entries = [sorted(optimizer.state[param].items()) for param in params]
+    state = [(name, np.asarray(value).tobytes()) for entry in entries for name, value in entry]
+    return [param.data.tobytes() for param in params], state
+
+
+# Behind these Python looks for signals. The moments tried: each of the first ones, then some.
+CHECKED = ("RESUME", "CALL", "JUMP_BACKWARD")
+DENSE, STRIDE = 60, 11
+
+
+@cache
+def names(code):
+    """Return the names of the bytecodes by their offsets."""
+    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
+
+
+def interrupting(moment):
+    """Return a trace function that sends SIGINT at this moment, and a list of the moments that have been."""
+    last, been = {}, []
+
+    def trace(frame, event, _):
+        if not frame.f_globals["__name__"].startswith("refoptim"):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            if last.get(frame, "").startswith(CHECKED):
+                been.append(frame)
+                if len(been) == moment:
+                    signal.raise_signal(signal.SIGINT)
+            last[frame] = names(frame.f_code)[frame.f_lasti]
+        return trace
+
+    return trace, been
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_interrupt_wherever_python_looks_for_one(name, groups):
+    optimizer, params = build(name, groups)
+    optimizer.step()
+    moment, happened = 0, {False: 0, True: 0}
+    while True:
+        moment += 1 if moment < DENSE else STRIDE
+        reference, others = build(name, groups)
+        reference.load_state_dict(optimizer.state_dict())
+        for other, param in zip(others, params, strict=True):
+            other.data = param.data
+        before = snapshot(optimizer, params)
+        reference.step()
+        after = snapshot(reference, others)
+        trace, been = interrupting(moment)
+        sys.settrace(trace)
+        try:
+            optimizer.step()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        found = snapshot(optimizer, params)
+        assert found in (before, after), f"moment {moment}"
+        happened[found == after] += 1
+        if len(been) < moment:
+            break
+    assert min(happened.values()) > 0
+
+
+STORM = """
+import json, sys
+import numpy as np
+import refoptim as optim
+from refoptim.kernels import jit
+
+jit.SERIAL_BELOW = int(sys.argv[2])
+optim.set_num_threads(2)
+params = [optim.Parameter(np.linspace(1, 2, size)) for size in (10, 40_000, 300)]
+groups = [{"params": params[:2]}, {"params": params[2:]}] if sys.argv[1] == "two" else [{"params": params}]
+optimizer = optim.Adam(groups, lr=0.01)
+for param in params:
+    param.grad = np.full(param.shape, 0.5)
+optimizer.step()
+interrupts = 0
+while interrupts < 60:
+    try:
+        print(interrupts, flush=True)
+        while True:
+            optimizer.step()
+    except KeyboardInterrupt:
+        interrupts += 1
+steps = {optimizer.state[param]["step"] for param in params}
+other = [optim.Parameter(np.linspace(1, 2, size)) for size in (10, 40_000, 300)]
+again = optim.Adam(other, lr=0.01)
+for param in other:
+    param.grad = np.full(param.shape, 0.5)
+for _ in range(int(max(steps))):
+    again.step()
+names = ("exp_avg", "exp_avg_sq")
+same = all(
+    a.data.tobytes() == b.data.tobytes()
+    and all(optimizer.state[a][name].tobytes() == again.state[b][name].tobytes() for name in names)
+    for a, b in zip(params, other)
+)
+print(json.dumps({"counts": len(steps), "same": same}), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+@pytest.mark.parametrize("threshold", [10**9, 0], ids=["alone", "shared"])
+@pytest.mark.parametrize("groups", ["one", "two"])
+def test_many_interrupts_at_random_moments(groups, threshold):
+    rng = np.random.default_rng(8)
+    command = [sys.executable, "-c", STORM, groups, str(threshold)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        pause = threading.Event()
+        for number in range(60):
+            assert child.stdout.readline() == f"{number}\n"
+            pause.wait(rng.uniform(0, 0.003))
+            child.send_signal(signal.SIGINT)
+        assert json.loads(child.stdout.readline()) == {"counts": 1, "same": True}
+    assert child.returncode == 0
+
+
+def test_other_threads_and_handlers_of_ones_own():
+    asked = []
+    before = signal.signal(signal.SIGINT, lambda *arguments: asked.append(arguments[0]))
+    try:
+        launches = [(signal.raise_signal, (signal.SIGINT,)), (lambda: asked.append("done"), ())]
+        interrupts.carry_out(launches, iter(launches))
+        thread = threading.Thread(target=interrupts.carry_out, args=(launches[1:], iter(launches[1:])))
+        thread.start()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert asked == ["done", signal.SIGINT, "done"]
+
+
+def test_an_error_of_the_step_is_raised_and_the_handler_is_back():
+    launches = [(int, ("x",)), (int, ("1",))]
+    with pytest.raises(ValueError, match="invalid literal"):
+        interrupts.carry_out(launches, iter(launches))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
