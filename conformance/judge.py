@@ -114,7 +114,7 @@ def filled(like: Array, value: float) -> Array:
 
 def _exact(array: Array) -> truth.Balls:
     """Return an array's numbers as balls: of matrices in their shape, of all others flat."""
-    return truth.balls(array if array.ndim > 1 and array.dtype.kind == "f" else reals(array))
+    return truth.balls(array if array.ndim > 1 and array.dtype.kind != "c" else reals(array))
 
 
 def _sizes(values: truth.Balls) -> Array:

@@ -53,7 +53,9 @@ def one_step(case: Case, meaning: Meaning, dtype: Any, t: int, kind: str, size: 
     if probe:
         theta = _without_cancellation(meaning, np.abs(theta), sign)
         theta.reshape(-1)[::2] = 0.0
-    scale = 2.0 ** rng.uniform(-40, 10, shape) if probe else 10.0 ** rng.uniform(-3, 1, shape)
+    # The squares of 100 gradients are to be finite: float16 ends at 65504.
+    least, most = (-12, 2) if np.dtype(dtype) == np.float16 else (-40, 10)
+    scale = 2.0 ** rng.uniform(least, most, shape) if probe else 10.0 ** rng.uniform(-3, 1, shape)
     noise = rng.uniform(0.5, 1.5, (t, *shape)) * sign if probe else rng.standard_normal((t, *shape))
     grads = (noise * scale).astype(_real(dtype))
     theta = theta.astype(_real(dtype))

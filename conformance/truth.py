@@ -9,6 +9,7 @@ import numpy as np
 from flint import arb, ctx
 from numpy.typing import NDArray
 
+from refoptim.conformance.formats import finfo
 from refoptim.conformance.tolerances import BALL
 
 Array = NDArray[Any]
@@ -135,11 +136,11 @@ def errors_in_ulps(got: Array, exact: Balls, before: Array) -> Array:
         WideBallError: an exact value is not known to a thousandth of an ulp.
 
     """
-    kind = got.dtype.type
-    result = np.empty(got.size)
+    kind, result = got.dtype.type, np.empty(got.size)
+    largest = float(finfo(got.dtype).max)
     for i, (value, ball, old) in enumerate(zip(got.ravel(), exact.ravel(), before.ravel(), strict=True)):
         scale = max(abs(float(ball.mid())), abs(float(old)))
-        ulp = float(np.spacing(min(kind(scale), np.finfo(kind).max)))
+        ulp = float(np.spacing(kind(min(scale, largest))))
         if not ball.is_finite() or not float(ball.rad()) < ulp * BALL:
             raise WideBallError(f"the exact value is only known to be {ball}, with an ulp of {ulp}")
         result[i] = float((arb(float(value)) - ball).abs_upper()) / ulp if np.isfinite(value) else np.inf

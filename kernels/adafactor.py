@@ -76,11 +76,16 @@ def adafactor_update_cpu(theta, u, scalars):
         theta[i] = _adafactor_update_cpu(widen(theta[i], h), widen(u[i], h), h)
 
 
-def adafactor(theta: Any, g: Any, row_var: Any, col_var: Any, variance: Any, scalars: Any) -> None:
-    """Step one parameter of any shape. What its shape has no state for is empty."""
+def adafactor(
+    theta: Any, g: Any, row_var: Any, col_var: Any, variance: Any, scalars: Any, epsilon1: float | None = None
+) -> None:
+    """Step one parameter of any shape. What its shape has no state for is empty.
+
+    Where eps is that of the parameter's type, ``epsilon1`` is what it is, unless the array is of that type.
+    """
     h = Scalars(*scalars.tolist())
     if h.eps < 0:
-        h = h._replace(eps=float(np.finfo(theta.dtype).eps))
+        h = h._replace(eps=float(np.finfo(theta.dtype).eps) if epsilon1 is None else epsilon1)
     if theta.ndim < 2:
         step = _step_vector_on_gpu if on_gpu(theta) else _step_vector
         step(theta.reshape(-1), g.reshape(-1), variance.reshape(-1), h, scalars.dtype)

@@ -55,12 +55,16 @@ def cached(dispatcher: Any) -> Any:
 @cache
 def parts(stem: str) -> dict[str, bytes]:
     """Return the sources that a kernel's code is made of, by stem: its file and those of ours that it imports."""
-    source = get_data(_PACKAGE, f"{stem}.py") or b""
-    found = {stem: source}
-    for line in re.findall(rf"^from {_PACKAGE}\b(.*)", source.decode(), re.MULTILINE):
-        for name in _stems() & set(re.findall(r"\w+", line)):
-            found |= parts(name)
-    return found
+    found: dict[str, bytes] = {}
+    names = {stem}
+    while names:
+        name = min(names)
+        found[name] = get_data(_PACKAGE, f"{name}.py") or b""
+        # Imports that wait until they are needed name the module in quotes.
+        lines = re.findall(rf'^from {_PACKAGE}\b(.*)|"{_PACKAGE}\.(\w+)"', found[name].decode(), re.MULTILINE)
+        names |= _stems() & set(re.findall(r"\w+", " ".join(map(" ".join, lines))))
+        names -= found.keys()
+    return dict(sorted(found.items()))
 
 
 @cache

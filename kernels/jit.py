@@ -97,10 +97,19 @@ class CpuKernel(CpuLoop):
         """The rule's CUDA kernel, which has its name with ``_gpu``."""
         return self._names[self.name.removesuffix("_cpu") + "_gpu"]
 
+    @cached_property
+    def half(self) -> Any:
+        """The loops of the rule over parameters of 16 bits: see the module ``half_loops``."""
+        rule, compiled = self._names[self.name.removesuffix("_cpu")], self._names[f"_{self.name}"]
+        return import_module("refoptim.kernels.half_loops").HalfLoops(rule, compiled)
+
     def __call__(self, first: Any, *arguments: Any) -> None:
         """Run over the first array; the arguments are the other arrays, of the same size, and the packed scalars."""
         if isinstance(first, np.ndarray):
-            super().__call__(first, *arguments)
+            if first.dtype.itemsize == 2:
+                self.half.nearest((first, *arguments[:-1]), arguments[-1])
+            else:
+                super().__call__(first, *arguments)
             return
         *arrays, scalars = arguments
         kind = self._names["Scalars"]

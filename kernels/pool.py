@@ -13,6 +13,7 @@ import atexit
 import os
 import platform
 from _thread import allocate_lock
+from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
@@ -254,6 +255,15 @@ def _close() -> None:
     _Current.pool.close()
 
 
+def _flat(arguments: tuple[Any, ...]) -> Iterator[Any]:
+    """Yield arguments as compiled code gets them, where a tuple's items take the place of the tuple."""
+    for argument in arguments:
+        if isinstance(argument, tuple):
+            yield from argument
+        else:
+            yield argument
+
+
 class Plan:
     """How a loop is called for arguments of these types: its address, and how words depend on the chunk."""
 
@@ -264,7 +274,7 @@ class Plan:
         self.address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         steps, factors = np.zeros((2, WORDS), np.int64)
         place = 0
-        for position, argument in enumerate(arguments):
+        for position, argument in enumerate(_flat(arguments)):
             if not isinstance(argument, np.ndarray):
                 place += 1
                 continue
@@ -286,7 +296,7 @@ def share(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain:
 
     Args:
         loop: Numba's dispatcher.
-        arguments: C-contiguous arrays, and integers.
+        arguments: C-contiguous arrays, tuples of them, and integers.
         sliced: how many arrays in front have an element for each task, of which a thread gets its part. If 0, all get
             everything, and the last two arguments are the first task and the one behind the last.
         tasks: how many tasks there are.
@@ -298,7 +308,7 @@ def share(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain:
         return False
     kinds: list[Any] = [loop, sliced]
     words: list[int] = []
-    for argument in arguments:
+    for argument in _flat(arguments):
         if isinstance(argument, np.ndarray):
             seen = argument.__array_interface__
             address, frozen = seen["data"]

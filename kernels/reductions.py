@@ -17,6 +17,7 @@ from numba import float64
 
 from refoptim.kernels import reductions_gpu as gpu
 from refoptim.kernels.arithmetic import absolute, maximum
+from refoptim.kernels.half_loops import widened
 from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks
 from refoptim.kernels.memory import on_gpu, temporaries, to_host
 from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, add, magnitude, pair, product, rounded
@@ -170,7 +171,7 @@ def sum_of_magnitudes(x: Any) -> float:
 
 def largest_magnitude(x: Any) -> float:
     """Return the largest of a flat array's elements without their signs: NaN if one is, 0 if there are none."""
-    return gpu.norm([x], math.inf) if on_gpu(x) else _largest(x)
+    return gpu.norm([x], math.inf) if on_gpu(x) else _largest(widened(x))
 
 
 def norm(x: Any, p: float = 2.0) -> float:
@@ -180,6 +181,7 @@ def norm(x: Any, p: float = 2.0) -> float:
     bits are the same on every machine and on a GPU; any other p takes NumPy's pow, and copies of what lies on a GPU.
     """
     arrays = x if isinstance(x, list | tuple) else [x]
+    arrays = [array if on_gpu(array) else widened(array) for array in arrays]
     if any(map(on_gpu, arrays)):
         if p in _SAME_EVERYWHERE and all(map(on_gpu, arrays)):
             return gpu.norm(arrays, p)

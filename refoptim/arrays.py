@@ -1,6 +1,7 @@
 """Arrays as users hand them over: whose they are, and whether they can be taken for plain numbers."""
 
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,27 @@ def unmasked(values: Any, what: str) -> Array:
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{what} must not be a masked array: write array.filled(0)")
     return np.asarray(values)
+
+
+def is_half(dtype: Any) -> bool:
+    """Return whether numbers of a dtype have 16 bits: NumPy's float16 or ml_dtypes' bfloat16."""
+    return dtype_name(dtype) in ("float16", "bfloat16")
+
+
+def is_real(dtype: Any) -> bool:
+    """Return whether numbers of a dtype are real and not whole. NumPy itself does not know bfloat16 as such."""
+    return dtype.kind == "f" or is_half(dtype)
+
+
+def finfo(dtype: Any) -> Any:
+    """Return the limits of a floating-point dtype."""
+    return (import_module("ml_dtypes") if np.dtype(dtype).name == "bfloat16" else np).finfo(dtype)
+
+
+def spelled(dtype: Any) -> str:
+    """Return what to write for a dtype."""
+    name = dtype_name(dtype)
+    return f"{'ml_dtypes' if name == 'bfloat16' else 'np'}.{name}"
 
 
 @lru_cache(maxsize=64)  # NumPy makes the name anew each time, which takes longer than copying a small array

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from . import devices
-from .arrays import carries_derivatives, dtype_name, library, unmasked
+from .arrays import carries_derivatives, dtype_name, library, spelled, unmasked
 from .cpu import CPU, Device
 from .errors import GradientShapeError, GradientTypeError
 
@@ -27,7 +27,7 @@ def checked(values: Any, what: str, label: str, data: Any, device: Device | None
         if source is CPU and not hasattr(values, "__array__") and not hasattr(values, "__array_interface__"):
             raise GradientTypeError(
                 f"assigned {what} of {label} expected to be an array or None but got {what} of type "
-                f"{type(values).__name__!r}: write np.asarray(values, np.{dtype_name(data.dtype)})"
+                f"{type(values).__name__!r}: write np.asarray(values, {spelled(data.dtype)})"
             )
         if source is not (device or CPU):
             hint = _TO_GPU if source is CPU else _TO_HOST
@@ -39,7 +39,7 @@ def checked(values: Any, what: str, label: str, data: Any, device: Device | None
     if array.dtype != data.dtype and dtype_name(array.dtype) != dtype_name(data.dtype):
         raise GradientTypeError(
             f"assigned {what} of {label} has dtype {array.dtype}, but the parameter has dtype {data.dtype}: "
-            f"write values.astype(np.{dtype_name(data.dtype)})"
+            f"write values.astype({spelled(data.dtype)})"
         )
     shape, expected = tuple(array.shape), tuple(data.shape)
     if shape != expected:

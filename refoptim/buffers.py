@@ -5,18 +5,38 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import Array, dtype_name, is_half
 from .cpu import ALIGNMENT, CPU, Device, aligned_zeros
 
-__all__ = ["ALIGNMENT", "REAL_TYPE", "Array", "FlatBuffer", "aligned_zeros"]
+__all__ = ["ACCEPTED", "ACCEPTED_ON_GPU", "ALIGNMENT", "REAL_TYPE", "Array", "FlatBuffer", "aligned_zeros"]
+
+
+class _RealTypes(dict[np.dtype[Any], np.dtype[Any]]):
+    """Knows bfloat16 by name: its dtype is ml_dtypes', which only those import who have such numbers."""
+
+    def __missing__(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        if dtype in self:
+            return dtype
+        raise KeyError(dtype)
+
+    def __contains__(self, dtype: object) -> bool:
+        return super().__contains__(dtype) or dtype_name(dtype) == "bfloat16"
+
 
 # What parameters may be made of, and the type of the real numbers that kernels see: a complex number is a pair of them.
-REAL_TYPE = {
-    np.dtype(np.float32): np.dtype(np.float32),
-    np.dtype(np.float64): np.dtype(np.float64),
-    np.dtype(np.complex64): np.dtype(np.float32),
-    np.dtype(np.complex128): np.dtype(np.float64),
-}
+REAL_TYPE = _RealTypes(
+    {
+        np.dtype(np.float32): np.dtype(np.float32),
+        np.dtype(np.float64): np.dtype(np.float64),
+        np.dtype(np.complex64): np.dtype(np.float32),
+        np.dtype(np.complex128): np.dtype(np.float64),
+        np.dtype(np.float16): np.dtype(np.float16),
+    }
+)
+
+# The same by name. Those of 16 bits are the last two.
+ACCEPTED = (*(dtype.name for dtype in REAL_TYPE), "bfloat16")
+ACCEPTED_ON_GPU = ACCEPTED[:-2]
 
 
 class FlatBuffer:
@@ -30,6 +50,8 @@ class FlatBuffer:
     __slots__ = ("device", "dtype", "grad", "missing", "moves", "theta")
 
     def __init__(self, dtype: np.dtype[Any], size: int, device: Device = CPU) -> None:
+        if is_half(dtype) and device is not CPU:
+            raise TypeError(f"{dtype} parameters are on the CPU, none on {device.name}: write array.astype(np.float32)")
         self.dtype = dtype
         self.device = device
         real = REAL_TYPE[dtype]

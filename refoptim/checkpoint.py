@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import dtype_name
+from .arrays import dtype_name, is_half
+from .half import MASTER
 from .implementations import Algorithm
 from .layout import Layout
 from .parameter import Parameter
@@ -14,6 +15,19 @@ from .places import copied, is_foreign
 from .state import checked_array, checked_number
 
 Group = dict[str, Any]
+
+
+def listed_groups(params: Any) -> list[Any]:
+    """Return what an optimizer was given as a list of groups."""
+    if isinstance(params, Parameter) or hasattr(params, "__array__"):
+        raise TypeError(
+            "params argument given to the optimizer should be an iterable of Parameters or dicts, "
+            f"but got {type(params).__name__}"
+        )
+    groups = list(params)
+    if not groups:
+        raise ValueError("optimizer got an empty parameter list")
+    return groups if isinstance(groups[0], dict) else [{"params": groups}]
 
 
 def normalized_group(group: Any) -> Group:
@@ -114,21 +128,27 @@ def _checked_entry(
 ) -> dict[Any, Any]:
     if not isinstance(entry, Mapping):
         raise TypeError(f"loaded state of parameter {number!r} must be a dict, but is of type {type(entry).__name__!r}")
-    known = {*algorithm.initial_host, *algorithm.state_arrays}
+    host = algorithm.half.counted(algorithm.initial_host)
+    arrays = algorithm.half.kept(algorithm.state_arrays)
+    known = {*host, *arrays}
     present = {name: value for name, value in entry.items() if value is not None}
+    keeps_master = algorithm.half.master_weights and is_half(param.dtype)
+    if not keeps_master:
+        # Those of an optimizer with master weights: the parameter itself is what counts here.
+        present.pop(MASTER, None)
     shapes = algorithm._state_shapes(param.shape)
     if known & present.keys():
         variant = algorithm._variant(group)
-        needed = {*algorithm.initial_host, *variant.state} if variant.counts else set()
+        needed = {*host, *variant.state} if variant.counts else set()
         needed -= {name for name, shape in shapes.items() if shape is None}
         for name in sorted(needed - present.keys()):
             raise KeyError(f"{name}: missing from the loaded state of parameter {number!r}, which has {list(present)}")
     checked: dict[Any, Any] = {}
     for name, value in present.items():
-        if name in algorithm.initial_host:
-            checked[name] = checked_number(name, value, algorithm.initial_host[name])
-        elif name in algorithm.state_arrays and not (group.get("differentiable") and is_foreign(value)):
-            dtype = np.dtype(dtype_name(param.dtype))
+        if name in host:
+            checked[name] = checked_number(name, value, host[name])
+        elif name in arrays and not (group.get("differentiable") and is_foreign(value)):
+            dtype = np.dtype(np.float32 if keeps_master else dtype_name(param.dtype))
             shape = shapes.get(name, param.shape)
             checked[name] = checked_array(f"{name} of parameter {number!r}", value, shape, dtype)
         else:

@@ -12,6 +12,7 @@ from . import kernels
 from .arrays import Array
 from .cpu import Launch
 from .formulas.namespace import namespace
+from .half import MASTER, Half
 from .scalars import packed, packer
 from .slots import Host, Run, Slots
 
@@ -35,6 +36,8 @@ class Algorithm(Protocol):
     """What an implementation asks of an optimizer, about one of its groups and a host state before the step."""
 
     arithmetic: str | None
+    half: Half
+    param_groups: list[dict[str, Any]]
     defaults: dict[str, Any]
     initial_host: ClassVar[dict[str, Any]]
     state_arrays: ClassVar[tuple[str, ...]]
@@ -61,6 +64,11 @@ class Settings(NamedTuple):
     wide: np.dtype[Any] | None  # what to compute in; None is what the arrays are of
     constant: bool  # whether a kernel takes the same scalars in every step but the first
     implementation: "Implementation"
+    wide_state: tuple[str, ...]  # the state arrays, with master weights before the others
+
+    def state_of(self, slots: Slots) -> tuple[str, ...]:
+        """Return the names of the state arrays of parameters of one dtype."""
+        return self.wide_state if slots.has_wide_state else self.variant.state
 
 
 class Ready(NamedTuple):
@@ -78,10 +86,13 @@ Implementation = Callable[[Settings, Slots, Run], list[Launch]]
 def settings_of(algorithm: Algorithm, group: dict[str, Any]) -> Settings:
     """Return the settings of a group that is laid out in slots."""
     variant, options = algorithm._variant(group), algorithm._options(group)
+    if algorithm.half.stochastic or algorithm.half.master_weights:
+        variant = variant._replace(counts=True)
     initial = algorithm._initial_values(group)
     wide = None if algorithm.arithmetic is None else np.dtype(algorithm.arithmetic)
     constant = algorithm._powers(options) == ()
-    return Settings(algorithm, group, variant, options, initial, wide, constant, _choose(group, variant))
+    implementation, wide_state = _choose(group, variant), (MASTER, *variant.state)
+    return Settings(algorithm, group, variant, options, initial, wide, constant, implementation, wide_state)
 
 
 def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
@@ -93,7 +104,7 @@ def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
         if ready.pack is not None:
             ready.pack(*settings.algorithm._scalars(settings.options, slots.host_of(run.first)))
         return ready.launches
-    scalars = _packed(settings, slots, run.first)
+    scalars = packed_scalars(settings, slots, run.first)
     first, *others = slots.arrays_of(run, settings.variant.state)
     launches = [(kernels.jit.entry(settings.variant.kernel, first), (first, *others, scalars))]
     if repeats:
@@ -103,35 +114,41 @@ def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
 
 def _fused_each(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Launch the kernel for one parameter after the other, in its shape."""
-    scalars, kernel = _packed(settings, slots, run.first), settings.variant.kernel
+    scalars, kernel = packed_scalars(settings, slots, run.first), settings.variant.kernel
     shaped = slots.shaped_arrays(run, settings.variant.state)
     return [(kernel, (*arrays, scalars)) for arrays in shaped if arrays[0].size]
 
 
-def _packed(settings: Settings, slots: Slots, place: int) -> Array:
+def packed_scalars(settings: Settings, slots: Slots, place: int) -> Array:
+    """Return the kernel's scalars, for a parameter and those with the same host state."""
     numbers = settings.algorithm._scalars(settings.options, slots.host_of(place))
-    return packed(numbers, slots.real if settings.wide is None else settings.wide)
+    return packed(numbers, slots.arithmetic if settings.wide is None else settings.wide)
 
 
 def _foreach(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula once, on the flat arrays of the run."""
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
-    return [(_evaluate, (settings, symbols, _seen(slots, slots.arrays_of(run, settings.variant.state))))]
+    return [(evaluate, (settings, symbols, _seen(slots, slots.arrays_of(run, settings.variant.state))))]
 
 
 def _for_loop(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula for one parameter after the other."""
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
     singles = [slots.arrays_of(single, settings.variant.state) for single in slots.each(run)]
-    return [(_evaluate, (settings, symbols, _seen(slots, arrays))) for arrays in singles]
+    return [(evaluate, (settings, symbols, _seen(slots, arrays))) for arrays in singles]
 
 
 def _for_each_shape(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula for one parameter after the other, in its shape."""
-    symbols = _symbols(settings.algorithm, settings.group, slots.host_of(run.first))
-    symbols |= settings.variant.typed(slots.real)
+    symbols = formula_symbols(settings, slots, run.first)
     shaped = slots.shaped_arrays(run, settings.variant.state)
-    return [(_evaluate, (settings, symbols, _seen(slots, arrays))) for arrays in shaped if arrays[0].size]
+    return [(evaluate, (settings, symbols, _seen(slots, arrays))) for arrays in shaped if arrays[0].size]
+
+
+def formula_symbols(settings: Settings, slots: Slots, place: int) -> dict[str, Any]:
+    """Return what the formula takes beside arrays, for a parameter and those with the same host state."""
+    symbols = _symbols(settings.algorithm, settings.group, slots.host_of(place))
+    return symbols | settings.variant.typed(slots.real)
 
 
 def _seen(slots: Slots, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -157,7 +174,7 @@ def _choose(group: dict[str, Any], variant: Variant) -> Implementation:
 def evaluation(settings: Settings, slots: Slots, place: int) -> tuple[Callable[..., None], Any]:
     """Return what computes a step of any flat arrays, and what it takes behind them: scalars, or settings."""
     if is_fused(settings.group):
-        return settings.variant.kernel, _packed(settings, slots, place)
+        return settings.variant.kernel, packed_scalars(settings, slots, place)
     symbols = _symbols(settings.algorithm, settings.group, slots.host_of(place))
     slots.device.check_formulas()
     return _evaluate_flat, (settings, symbols, slots)
@@ -165,10 +182,11 @@ def evaluation(settings: Settings, slots: Slots, place: int) -> tuple[Callable[.
 
 def _evaluate_flat(*arguments: Any) -> None:
     *arrays, (settings, symbols, slots) = arguments
-    _evaluate(settings, symbols, _seen(slots, tuple(arrays)))
+    evaluate(settings, symbols, _seen(slots, tuple(arrays)))
 
 
-def _evaluate(settings: Settings, symbols: dict[str, Any], arrays: tuple[Array, ...]) -> None:
+def evaluate(settings: Settings, symbols: dict[str, Any], arrays: tuple[Array, ...]) -> None:
+    """Step arrays by the formula, in place."""
     theta, _, *state = arrays
     wide = theta.dtype if settings.wide is None else settings.wide
     with np.errstate(all="ignore"):

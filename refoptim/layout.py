@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .cpu import CPU, Device, Launch
+from .half_steps import step_half
 from .implementations import Algorithm, Settings, differentiate, settings_of
 from .parameter import Parameter
 from .places import copied
@@ -112,14 +113,16 @@ class Layout:
             raise RuntimeError(f"{name} does not support dense gradients, please consider Adam instead")
         if recorded:
             check_capture(settings, slots, runs)
-        if runs and variant.state:
-            slots.prepare(variant.state, settings.initial)
+        state = settings.state_of(slots)
+        if runs and state:
+            slots.prepare(state, settings.initial)
         launches: list[Launch] = []
         for run in runs:
             if slots.device is not CPU and reads_table(settings):
                 launches += plan_with_table(settings, slots, run, recorded=recorded)
             elif run.theta.size:
-                planned = settings.implementation(settings, slots, run)
+                implementation = step_half if slots.is_half else settings.implementation
+                planned = implementation(settings, slots, run)
                 launches += planned if slots.device is CPU else slots.device.launches(planned)
             if slots.touched:
                 launches.append((slots.forget_rows, (run.first, run.stop)))
@@ -180,8 +183,9 @@ def _slots(algorithm: Algorithm, params: list[Parameter]) -> list[Slots]:
     homes: dict[Any, list[Parameter]] = {}
     for param in params:
         homes.setdefault((param.dtype, param.place), []).append(param)
-    names, shapes_of = algorithm.state_arrays, algorithm._state_shapes
-    return [Slots(alike, algorithm.initial_host, names, shapes_of) for alike in homes.values()]
+    half, shapes_of = algorithm.half, algorithm._state_shapes
+    host, names = half.counted(algorithm.initial_host), half.kept(algorithm.state_arrays)
+    return [Slots(alike, host, names, shapes_of, half.master_weights) for alike in homes.values()]
 
 
 def _is_fixed(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import kernels
-from .arrays import Array
+from .arrays import Array, is_half
 from .buffers import REAL_TYPE
 from .checks import check_lr
 from .cpu import CPU, Device
@@ -196,6 +196,7 @@ class Minimizer(Optimizer):
 
     def _checked_group(self, group: Any, others: list[dict[str, Any]]) -> dict[str, Any]:
         full = super()._checked_group(group, others)
+        self._check_wide(full["params"])
         self._check_alone([*others, full])
         return full
 
@@ -203,7 +204,16 @@ class Minimizer(Optimizer):
         if len(groups) != 1:
             raise ValueError(f"{type(self).__name__} doesn't support per-parameter options (parameter groups)")
 
+    def _check_wide(self, params: list[Parameter]) -> None:
+        for param in params:
+            if is_half(param.dtype):
+                raise TypeError(
+                    f"{type(self).__name__} needs more digits than {param.dtype} has: write "
+                    "Parameter(array.astype(np.float32))"
+                )
+
     def _check_together(self, params: list[Parameter]) -> None:
+        self._check_wide(params)
         devices = sorted({param.device for param in params})
         if len(devices) > 1:
             raise ValueError(

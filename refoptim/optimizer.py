@@ -10,6 +10,7 @@ from . import checkpoint, devices
 from .checks import check_arithmetic, check_implementation
 from .cpu import Launch
 from .gpu import on_stream
+from .half import check_use, checked_half
 from .hooks import (
     HookRegistry,
     register_optimizer_step_post_hook,
@@ -48,10 +49,16 @@ class Optimizer(HookRegistry):
         params: parameters, ``(name, parameter)`` pairs, or dicts with ``"params"`` and the options of that group.
         defaults: the options of groups that do not give their own.
         arithmetic: ``"float64"`` computes every step in float64 and rounds once; None (default) computes in the
-            parameters' own type.
+            parameters' own type, float32 if that has 16 bits.
+        master_weights: whether parameters of 16 bits are kept in float32 too, as state ``master_weight``, and the rest
+            of their state in float32: the parameters then are the master weights, rounded once (default: None, no).
+        rounding: ``"stochastic"`` rounds parameters of 16 bits and their state up or down by chance, so that the mean
+            is exact (default: None, to the nearest number, of two the even one).
+        seed: chooses the chances, a whole number of at least 0 and less than 2**64 (default: None, which is 0).
 
     Raises:
-        TypeError: params is one parameter or array, or holds something that is not a Parameter.
+        TypeError: params is one parameter or array, or holds something that is not a Parameter, or an option for
+            parameters of 16 bits is given and there are none.
         ValueError: params is empty, a parameter is in two groups, or an option is out of range.
 
     """
@@ -66,27 +73,29 @@ class Optimizer(HookRegistry):
         if "step" in cls.__dict__:
             cls.step = with_step_hooks(cls.step)
 
-    def __init__(self, params: Params, defaults: dict[str, Any], *, arithmetic: str | None = None) -> None:
+    def __init__(
+        self,
+        params: Params,
+        defaults: dict[str, Any],
+        *,
+        arithmetic: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
+    ) -> None:
         super().__init__()
         check_arithmetic(arithmetic)
         self.defaults = defaults
         self.arithmetic = arithmetic
+        self.half = checked_half(master_weights, rounding, seed)
         self.param_groups: list[dict[str, Any]] = []
         self._layouts: list[Layout] = []
         self._parked: dict[Parameter, dict[Any, Any]] = {}
-        if isinstance(params, Parameter) or hasattr(params, "__array__"):
-            raise TypeError(
-                "params argument given to the optimizer should be an iterable of Parameters or dicts, "
-                f"but got {type(params).__name__}"
-            )
-        groups: list[Any] = list(params)
-        if not groups:
-            raise ValueError("optimizer got an empty parameter list")
-        if not isinstance(groups[0], dict):
-            groups = [{"params": groups}]
+        groups = checkpoint.listed_groups(params)
         checked: list[dict[str, Any]] = []
         for group in groups:
             checked.append(self._checked_group(group, checked))
+        check_use(self.half, chain.from_iterable(group["params"] for group in checked))
         self._adopt(groups, checked)
 
     @property
@@ -296,7 +305,7 @@ class Optimizer(HookRegistry):
 
     def _advance(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         """Return a parameter's host state after a step, given what it was before: one more step, as a rule."""
-        host = self.initial_host if host is None else host
+        host = self.half.counted(self.initial_host) if host is None else host
         return {**host, "step": host["step"] + 1} if "step" in host else host
 
     def _params(self) -> Iterator[Parameter]:

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from . import devices
-from .arrays import Array, carries_derivatives, dtype_name, library, unmasked
+from .arrays import Array, carries_derivatives, dtype_name, is_half, library, unmasked
 from .assignment import checked
-from .buffers import REAL_TYPE, FlatBuffer
+from .buffers import ACCEPTED, FlatBuffer
 from .cpu import CPU, Device
 from .errors import GradientTypeError
 from .formulas.namespace import namespace
 from .sparse import SparseGrad, is_scipy
-
-_ACCEPTED = [dtype.name for dtype in REAL_TYPE]
 
 
 class Parameter:
@@ -30,10 +28,10 @@ class Parameter:
     no read-only flag there: take them anew after building an optimizer, and after ``to``.
 
     Args:
-        array: anything that ``numpy.asarray`` takes, of float32, float64, complex64 or complex128, of any shape; or an
-            array on a GPU with ``__cuda_array_interface__`` or DLPack, as CuPy, Numba, JAX and torch have them. Arrays
-            of autograd, JAX and torch that carry derivatives are kept as they are, for optimizers with
-            ``differentiable=True``.
+        array: anything that ``numpy.asarray`` takes, of float32, float64, complex64, complex128, float16 or the
+            bfloat16 of ml_dtypes, of any shape; or an array on a GPU with ``__cuda_array_interface__`` or DLPack, as
+            CuPy, Numba, JAX and torch have them, of the first four. Arrays of autograd, JAX and torch that carry
+            derivatives are kept as they are, for optimizers with ``differentiable=True``.
         name: what to call it in messages and ``repr`` (default: None).
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, where the values are to be (default: None, where the array is).
 
@@ -71,9 +69,9 @@ class Parameter:
         source = devices.device_of(array)
         target = source if device is None else devices.device(device)
         values = unmasked(array, f"the values of {self._label}") if source is CPU else array
-        if dtype_name(values.dtype) not in _ACCEPTED:
+        if dtype_name(values.dtype) not in ACCEPTED:
             raise TypeError(
-                f"{self._label} must be of {', '.join(_ACCEPTED)}, but is of {values.dtype}: "
+                f"{self._label} must be of {', '.join(ACCEPTED)}, but is of {values.dtype}: "
                 "write array.astype(np.float32)"
             )
         values = values if source is CPU else source.kernels_array(values)
@@ -284,6 +282,11 @@ class Parameter:
             raise RuntimeError(
                 f"{self._label} is on {self.device}, where arrays carry no derivatives: differentiable=True needs an "
                 "array of JAX's or torch's that does, or Parameter.to('cpu')"
+            )
+        if is_half(self.dtype) and not self.is_foreign:
+            raise TypeError(
+                f"{self._label} is of {self.dtype}, whose steps are computed in float32: differentiable=True needs an "
+                "array of JAX's or torch's, or Parameter(array.astype(np.float32))"
             )
 
     def release(self) -> None:

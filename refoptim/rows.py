@@ -8,6 +8,7 @@ import numpy as np
 from . import kernels
 from .arrays import Array
 from .cpu import CPU, Device, Launch
+from .half_steps import computation
 from .implementations import Settings, evaluation
 from .slots import Slots
 from .sparse import SparseGrad
@@ -23,13 +24,18 @@ def plan_rows(settings: Settings, slots: Slots, place: int) -> Launch:
         raise RuntimeError("weight_decay option is not compatible with sparse gradients")
     grad: SparseGrad = slots.params[place].grad.coalesce()
     slots.prepare(variant.state, settings.initial)
-    compute, scalars = evaluation(settings, slots, place)
-    return _step_rows, (settings, slots, place, grad, compute, scalars)
+    if slots.is_half:
+        compute = computation(settings, slots, place)
+    else:
+        step, scalars = evaluation(settings, slots, place)
+
+        def compute(*arrays: Any) -> None:
+            step(*arrays, scalars)
+
+    return _step_rows, (settings, slots, place, grad, compute)
 
 
-def _step_rows(
-    settings: Settings, slots: Slots, place: int, grad: SparseGrad, compute: Callable[..., None], scalars: Any
-) -> None:
+def _step_rows(settings: Settings, slots: Slots, place: int, grad: SparseGrad, compute: Callable[..., None]) -> None:
     device, rows = slots.device, grad.rows
     width = grad.width * (slots.dtype.itemsize // slots.real.itemsize)
     values = _values(device, grad, slots.real)
@@ -43,7 +49,7 @@ def _step_rows(
     if not rows.size:
         return
     taken = [_take(device, array, rows) for array in (theta, *state)]
-    compute(taken[0], values, *taken[1:], scalars)
+    compute(taken[0], values, *taken[1:])
     for array, new in zip((theta, *state), taken, strict=True):
         _put(device, array, rows, new)
 

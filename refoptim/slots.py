@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import is_half
 from .buffers import REAL_TYPE, FlatBuffer
 from .cpu import CPU, Device
+from .half import MASTER
 from .parameter import Parameter, gather, gathered, is_neighbour
 from .places import copied
 
@@ -45,6 +47,7 @@ class Slots:
         initial_host: dict[str, Any],
         array_names: tuple[str, ...],
         shapes_of: Callable[[tuple[int, ...]], Mapping[str, tuple[int, ...] | None]] = lambda _: {},
+        wide_state: bool = False,  # whether the state of parameters of 16 bits is float32
     ) -> None:
         self.params = params
         self.device = params[0].place
@@ -54,6 +57,12 @@ class Slots:
         self.array_names = array_names
         self.dtype: np.dtype[Any] = params[0].dtype
         self.real = REAL_TYPE[self.dtype]
+        self.is_half = is_half(self.dtype)
+        # What is computed in, as a rule, and what state arrays are of: as users see them, and as kernels do.
+        self.arithmetic = np.dtype(np.float32) if self.is_half else self.real
+        self.has_wide_state = wide_state and self.is_half
+        self.state_dtype = self.arithmetic if self.has_wide_state else self.dtype
+        self.state_real = self.arithmetic if self.has_wide_state else self.real
         width = self.dtype.itemsize // self.real.itemsize
         self.offsets: list[int] = np.cumsum([0] + [width * param.size for param in params]).tolist()
         # State arrays of another shape than their parameter's, by name: None is that a parameter has none.
@@ -166,7 +175,7 @@ class Slots:
 
     def shaped_arrays(self, run: Run, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
         """Yield each parameter of a run: values, gradient and state arrays, in their shapes. What it lacks is empty."""
-        nothing, see = self.device.zeros(0, self.real), self.device.kernels_array
+        nothing, see = self.device.zeros(0, self.state_real), self.device.kernels_array
         for place in range(run.first, run.stop):
             param = self.params[place]
             state = (nothing if self.shape_of(name, place) is None else self._shaped(name, place) for name in names)
@@ -176,12 +185,13 @@ class Slots:
         """Make sure that these state arrays exist. It shows nowhere until a parameter has state."""
         for name in names:
             if name not in self.arrays:
-                if any(self._lacks(name, place) for place in range(len(self.params))):
+                # Master weights of zero are those of parameters of zero; others are found to differ from theirs.
+                if name != MASTER and any(self._lacks(name, place) for place in range(len(self.params))):
                     raise KeyError(
                         f"{name}: the option that needs this state was switched on after the first step; "
                         f"the state has {', '.join(self.arrays)}"
                     )
-                self.arrays[name] = self.device.zeros(self._offsets_of(name)[-1], self.real)
+                self.arrays[name] = self.device.zeros(self._offsets_of(name)[-1], self.state_real)
         if any(fill.values()) or self._filled:
             self._fill(names, fill)
             self._filled = any(fill.values())
@@ -235,15 +245,15 @@ class Slots:
         """Return a parameter's part of a state array as users see it, in its own dtype and shape."""
         shape = self.shape_of(name, place)
         assert shape is not None
-        return self.device.array(self._flat(name, place), self.dtype, shape)
+        return self.device.array(self._flat(name, place), self.state_dtype, shape)
 
     def saved(self) -> Iterator[tuple[Parameter, dict[Any, Any]]]:
         """Yield each parameter with a copy of its state. The arrays of one name lie in one copy of the flat one."""
         width = self.dtype.itemsize // self.real.itemsize
-        arrays = [
-            (name, self.device.host(array).view(self.dtype), [offset // width for offset in self._offsets_of(name)])
-            for name, array in self.arrays.items()
-        ]
+        arrays = []
+        for name, array in self.arrays.items():
+            copy = self.device.host(array).view(self.state_dtype)
+            arrays.append((name, copy, [offset // width for offset in self._offsets_of(name)]))
         for place, param in enumerate(self.params):
             host = self.host_of(place)
             entry: dict[Any, Any] = {} if host is None else dict(host)
@@ -273,7 +283,7 @@ class Slots:
         return self.arrays[name][offsets[place] : offsets[place + 1]]
 
     def _shaped(self, name: str, place: int) -> Any:
-        return self._flat(name, place).view(self.dtype).reshape(self.shape_of(name, place))
+        return self._flat(name, place).view(self.state_dtype).reshape(self.shape_of(name, place))
 
     def shape_of(self, name: str, place: int) -> tuple[int, ...] | None:
         """Return the shape of a parameter's part of a state array, or None if it has none."""
@@ -285,7 +295,7 @@ class Slots:
     def write(self, name: str, place: int, values: Any) -> None:
         """Copy values into a parameter's part of a state array."""
         if name not in self.arrays:
-            self.arrays[name] = self.device.zeros(self._offsets_of(name)[-1], self.real)
+            self.arrays[name] = self.device.zeros(self._offsets_of(name)[-1], self.state_real)
         self.device.copy(self._shaped(name, place), values)
         self.touched.pop(place, None)
         self._begin(place)
@@ -310,7 +320,7 @@ class Slots:
         return move
 
     def _copied(self, array: Any, device: Device) -> Any:
-        copy = device.zeros(array.size, self.real)
+        copy = device.zeros(array.size, array.dtype)
         device.copy(copy, array if device is self.device else self.device.host(array))
         return copy
 

@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 
 from . import devices
-from .arrays import Array, dtype_name
-from .buffers import REAL_TYPE
+from .arrays import Array, dtype_name, spelled
+from .buffers import ACCEPTED, ACCEPTED_ON_GPU
 from .cpu import CPU, Device
 from .errors import GradientShapeError, GradientTypeError
-
-_ACCEPTED = [dtype.name for dtype in REAL_TYPE]
 
 
 class SparseGrad:
@@ -50,9 +48,10 @@ class SparseGrad:
         device = devices.device_of(values)
         if device is CPU:
             values = np.array(values, order="C")
-        if dtype_name(values.dtype) not in _ACCEPTED:
+        accepted = ACCEPTED if device is CPU else ACCEPTED_ON_GPU
+        if dtype_name(values.dtype) not in accepted:
             raise TypeError(
-                f"values must be of {', '.join(_ACCEPTED)}, but are of {values.dtype}: write values.astype(np.float32)"
+                f"values must be of {', '.join(accepted)}, but are of {values.dtype}: write values.astype(np.float32)"
             )
         if places.ndim != 2 or len(places) > len(shape):
             raise ValueError(f"indices of shape {np.shape(indices)} do not fit into the shape {shape}")
@@ -148,7 +147,7 @@ class SparseGrad:
         if self.dtype != dtype:
             raise GradientTypeError(
                 f"assigned gradient of {label} has dtype {self.dtype}, but the parameter has dtype {dtype}: "
-                f"write values.astype(np.{dtype})"
+                f"write values.astype({spelled(dtype)})"
             )
 
     def __add__(self, other: Any) -> "SparseGrad":

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from . import devices
-from .arrays import Array, unmasked
+from .arrays import Array, is_real, unmasked
 from .parameter import Parameter
 from .places import copied
 from .slots import Host, Slots
@@ -48,7 +48,7 @@ class Entry(MutableMapping[Any, Any]):
             slots.set_host(place, place + 1, {**(self._host() or slots.initial_host), name: number})
         elif name in slots.array_names:
             self._host()
-            slots.write(name, place, checked_array(name, value, slots.shape_of(name, place), slots.dtype))
+            slots.write(name, place, checked_array(name, value, slots.shape_of(name, place), slots.state_dtype))
         else:
             slots.extras.setdefault(place, {})[name] = value
 
@@ -125,7 +125,7 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...] | None, dtype: n
     if shape is None:
         raise ValueError(f"state {name!r} is not kept for a parameter of this shape")
     array = unmasked(devices.to_host(value), f"state {name!r}")
-    if array.dtype.kind not in ("fc" if dtype.kind == "c" else "f"):
+    if not (is_real(array.dtype) or array.dtype.kind == dtype.kind == "c"):
         raise TypeError(f"state {name!r} has dtype {array.dtype}, but must be of {dtype}")
     if array.shape != shape:
         raise ValueError(f"state {name!r} has shape {array.shape}, but must have shape {shape}")

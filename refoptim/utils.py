@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .arrays import library, unmasked
-from .buffers import REAL_TYPE
+from .arrays import is_half, library, unmasked
+from .buffers import ACCEPTED, REAL_TYPE
 from .cpu import CPU
 from .devices import device_of, to_host
 from .parameter import Parameter, is_neighbour
@@ -47,7 +47,8 @@ def clip_grad_norm_(
         foreach: accepted for torch's sake; there is one implementation, and it is the fast one.
 
     Returns:
-        The norm as a NumPy scalar of the gradients' own precision, the widest if they differ; 0.0 without gradients.
+        The norm as a NumPy scalar of the gradients' own precision, the widest if they differ, and float32 for those of
+        16 bits, whose norm may be beyond float16; 0.0 without gradients.
 
     Raises:
         ValueError: max_norm is negative or NaN, or norm_type is NaN. torch scales by a negative factor there.
@@ -82,8 +83,7 @@ def get_total_norm(
     """Return the norm of some arrays, taken as one vector.
 
     Args:
-        tensors: one array or any number, of float32, float64, complex64 or complex128, or of :class:`SparseGrad`; also
-            on a GPU.
+        tensors: one array or any number, of the dtypes of parameters, or of :class:`SparseGrad`; also on a GPU.
         norm_type: as in :func:`clip_grad_norm_` (default: 2.0).
         error_if_nonfinite: as in :func:`clip_grad_norm_` (default: False).
         foreach: as in :func:`clip_grad_norm_`.
@@ -206,7 +206,7 @@ def _checked_array(values: Any) -> Any:
     place = device_of(values)
     array = unmasked(values, "an array") if place is CPU else place.kernels_array(values)
     if array.dtype not in REAL_TYPE:
-        raise TypeError(f"norms are taken of {', '.join(map(str, REAL_TYPE))}, but an array is of {array.dtype}")
+        raise TypeError(f"norms are taken of {', '.join(ACCEPTED)}, but an array is of {array.dtype}")
     return array
 
 
@@ -259,8 +259,9 @@ def _total_norm(grads: list[Any], p: float) -> float:
 
 
 def _rounded(total: float, grads: list[Any], p: float, error_if_nonfinite: bool) -> Any:
-    """Return the norm in the gradients' own precision."""
-    dtype = np.result_type(*(REAL_TYPE[np.dtype(grad.dtype)] for grad in grads)) if grads else np.dtype(np.float64)
+    """Return the norm in the gradients' own precision, in float32 where that has 16 bits."""
+    kinds = {np.dtype(np.float32) if is_half(grad.dtype) else REAL_TYPE[np.dtype(grad.dtype)] for grad in grads}
+    dtype = np.result_type(*kinds) if kinds else np.dtype(np.float64)
     with np.errstate(over="ignore"):
         rounded = dtype.type(total)
     if error_if_nonfinite and not np.isfinite(rounded):

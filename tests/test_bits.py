@@ -10,6 +10,8 @@ import os
 import platform
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pytest
 
 import refoptim as optim
 from refoptim import kernels
+from refoptim.conformance.formats import finfo
 from refoptim.conformance.subjects import as_sparse
 from refoptim.kernels import jit
 
@@ -60,14 +63,18 @@ OPTIMIZERS = {
 }
 # What parameters share rather than have an element each of.
 HOST = ("step", "mu_product", "eta", "mu")
-PRECISIONS = {"float32": (np.float32, None), "float64": (np.float64, None), "wide": (np.float32, "float64")}
+HALVES = {"float16": (np.float16, {}), "stochastic": (np.float16, {"rounding": "stochastic"})}
+if ml_dtypes := find_spec("ml_dtypes") and import_module("ml_dtypes"):
+    HALVES |= {"bfloat16": (ml_dtypes.bfloat16, {}), "master": (ml_dtypes.bfloat16, {"master_weights": True})}
+PRECISIONS = {"float32": (np.float32, {}), "float64": (np.float64, {}), "wide": (np.float32, {"arithmetic": "float64"})}
 CASES = [pytest.param(name, precision, id=f"{name}-{precision}") for name in OPTIMIZERS for precision in PRECISIONS]
 # One of each kernel and of each precision, for what is compiled anew.
 FEW = [("sgd", "float64"), ("momentum", "wide"), ("nesterov", "float32"), ("adam", "float32"), ("amsgrad", "float32")]
 FEW += [("adamw", "float64"), ("adam", "wide")]
 FEW += [("nadam", "float32"), ("radam", "float64"), ("asgd", "wide")]
 FEW += [("adagrad", "float32"), ("adadelta", "float64"), ("rmsprop-momentum", "wide"), ("rmsprop-centered", "float32")]
-MANY = list(product(OPTIMIZERS, PRECISIONS))
+FEW += product(["adam", "momentum"], HALVES)
+MANY = [*product(OPTIMIZERS, PRECISIONS), *product(["adam", "momentum"], HALVES)]
 
 SIZE, STEPS = 2_999, 5
 # Cuts of the elements: around vectors and cache lines, in many small ones, and with nothing at all.
@@ -78,17 +85,18 @@ def data(dtype):
     """Return parameters and gradients: of everyday size, tiny, huge and 0."""
     rng = np.random.default_rng(11)
     scale = 2.0 ** rng.integers(-30, 30, SIZE)
-    scale[::17], scale[5::31] = np.finfo(dtype).smallest_subnormal, 0
-    theta = (rng.standard_normal(SIZE) * scale).astype(dtype)
-    return theta, (rng.standard_normal((STEPS, SIZE)) * scale[::-1]).astype(dtype)
+    scale[::17], scale[5::31] = finfo(dtype).smallest_subnormal, 0
+    with np.errstate(over="ignore"):
+        theta = (rng.standard_normal(SIZE) * scale).astype(dtype)
+        return theta, (rng.standard_normal((STEPS, SIZE)) * scale[::-1]).astype(dtype)
 
 
 def build(name, precision, groups):
     """Return an optimizer of these lists of arrays, and its parameters."""
     kind, options = OPTIMIZERS[name]
     groups = [[optim.Parameter(array) for array in arrays] for arrays in groups]
-    arithmetic = PRECISIONS[precision][1]
-    optimizer = kind([{"params": group} for group in groups], arithmetic=arithmetic, **options)
+    precise = (PRECISIONS | HALVES)[precision][1]
+    optimizer = kind([{"params": group} for group in groups], **precise, **options)
     return optimizer, [param for group in groups for param in group]
 
 
@@ -100,7 +108,7 @@ def result(optimizer, param):
 
 def whole(name, precision):
     """Return what all elements in one parameter give."""
-    theta, gradients = data(PRECISIONS[precision][0])
+    theta, gradients = data((PRECISIONS | HALVES)[precision][0])
     optimizer, [param] = build(name, precision, [[theta]])
     for gradient in gradients:
         optimizer.step(grads=[gradient])

@@ -21,6 +21,9 @@ BEYOND = dict.fromkeys(FUSED_IN_TORCH, "arithmetic dialect") | {"LBFGS": "arithm
 BEYOND |= dict.fromkeys(("Adamax", "NAdam", "RMSprop"), "fused arithmetic dialect")
 BEYOND |= {"SparseAdam": "foreach fused arithmetic", "Muon": "foreach fused arithmetic dialect"}
 
+# What all but the minimizers have for parameters of 16 bits.
+HALF = ["master_weights", "rounding", "seed"]
+
 # Positions that are names, and unknown options.
 TOO_MANY = {
     "SGD": (0.1, 0.9, 0.0, 0.0, True, False),
@@ -119,7 +122,7 @@ def test_signatures_are_torchs_and_what_is_beyond_them_is_by_name_and_none(name)
         [(p.name, p.default, p.kind) for p in inspect.signature(getattr(library, name).__init__).parameters.values()]
         for library in (optim, torch.optim)
     )
-    beyond = BEYOND.get(name, "fused arithmetic").split()
+    beyond = BEYOND.get(name, "fused arithmetic").split() + (HALF if name != "LBFGS" else [])
     assert ours == [*torchs, *((option, None, inspect.Parameter.KEYWORD_ONLY) for option in beyond)]
 
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 from refoptim.conformance.case import Case, Meaning, RuleMutant, ScalarMutant
+from refoptim.conformance.formats import finfo
 from refoptim.formulas import adafactor as formulas
 
 REAL_ONLY = True
@@ -47,7 +46,7 @@ def meaning(case: Case) -> Meaning:
         ("row_var", "col_var", "variance"),
         # As a float, whose root is exact where the formula is.
         lambda t: symbols | {"t": float(t)},
-        typed=lambda dtype: {"epsilon1": float(np.finfo(dtype).eps)} if o["eps"][0] is None else {},
+        typed=lambda dtype: {"epsilon1": float(finfo(dtype).eps)} if o["eps"][0] is None else {},
         shapes=((2, 3), (), (4,), (2, 3, 2)),
         state_shapes=_state_shapes,
         decoupled=True,

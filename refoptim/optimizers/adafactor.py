@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import kernels
+from ..arrays import finfo
 from ..checks import check_newer_lr, given
 from ..formulas import adafactor as formulas
 from ..implementations import Variant
@@ -57,6 +58,7 @@ class Adafactor(Optimizer):
         maximize: climb instead of descend (default: False).
         fused: kernels for every parameter. None is True, unless ``foreach`` is given (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+        master_weights, rounding, seed: for parameters of 16 bits, as in :class:`~refoptim.Optimizer` (default: None).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -93,6 +95,9 @@ class Adafactor(Optimizer):
         maximize: bool = False,
         fused: bool | None = None,
         arithmetic: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -104,7 +109,9 @@ class Adafactor(Optimizer):
             "maximize": maximize,
         } | given(fused=fused)
         self._check(defaults)
-        super().__init__(params, defaults, arithmetic=arithmetic)
+        super().__init__(
+            params, defaults, arithmetic=arithmetic, master_weights=master_weights, rounding=rounding, seed=seed
+        )
 
     def _check(self, options: dict[str, Any]) -> None:
         check_newer_lr(options["lr"])
@@ -132,7 +139,7 @@ class Adafactor(Optimizer):
         kernel, formula = kernels.adafactor.adafactor, formulas.adafactor
 
         def typed(real: np.dtype[Any]) -> dict[str, Any]:
-            return {"epsilon1": float(np.finfo(real).eps)} if group["eps"][0] is None else {}
+            return {"epsilon1": float(finfo(real).eps)} if group["eps"][0] is None else {}
 
         return Variant(kernel, formula, self.state_arrays, shaped=True, typed=typed)
 

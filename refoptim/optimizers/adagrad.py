@@ -51,6 +51,7 @@ class Adagrad(Optimizer):
             ``foreach=False`` the formula is evaluated parameter by parameter (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
         dialect: whose formula is computed: ``"torch"``, ``"keras"`` or ``"optax"``; None is torch's (default: None).
+        master_weights, rounding, seed: for parameters of 16 bits, as in :class:`~refoptim.Optimizer` (default: None).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -95,6 +96,9 @@ class Adagrad(Optimizer):
         fused: bool | None = None,
         arithmetic: str | None = None,
         dialect: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
     ) -> None:
         check_dialect(dialect, "keras", "optax")
         self.dialect = dialect
@@ -110,7 +114,9 @@ class Adagrad(Optimizer):
             "fused": fused,
         }
         self._check(defaults)
-        super().__init__(params, defaults, arithmetic=arithmetic)
+        super().__init__(
+            params, defaults, arithmetic=arithmetic, master_weights=master_weights, rounding=rounding, seed=seed
+        )
 
     def _check(self, options: dict[str, Any]) -> None:
         check_lr(options["lr"])

@@ -61,6 +61,7 @@ class Adam(Optimizer):
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
         dialect: whose formula is computed: ``"torch"``, ``"keras"``, ``"tensorflow"`` or ``"optax"``; None is torch's
             (default: None).
+        master_weights, rounding, seed: for parameters of 16 bits, as in :class:`~refoptim.Optimizer` (default: None).
 
     Raises:
         ValueError: an argument is out of its range, or ``betas`` is not two floats.
@@ -111,6 +112,9 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         arithmetic: str | None = None,
         dialect: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
     ) -> None:
         check_dialect(dialect, "keras", "tensorflow", "optax")
         self.dialect = dialect
@@ -129,7 +133,9 @@ class Adam(Optimizer):
         }
         self._check(defaults)
         defaults["betas"] = tuple(betas)
-        super().__init__(params, defaults, arithmetic=arithmetic)
+        super().__init__(
+            params, defaults, arithmetic=arithmetic, master_weights=master_weights, rounding=rounding, seed=seed
+        )
 
     def _check(self, options: dict[str, Any]) -> None:
         check_moments(options)
@@ -206,7 +212,8 @@ class AdamW(Adam):
         eps: :math:`\epsilon`, added to the root, at least 0 (default: 1e-8).
         weight_decay: :math:`\lambda \geq 0` (default: 1e-2).
         amsgrad: divide by the root of the largest :math:`v` so far (default: False).
-        maximize, foreach, capturable, differentiable, fused, arithmetic, dialect: as in :class:`Adam`.
+        maximize, foreach, capturable, differentiable, fused, arithmetic, dialect, master_weights,
+            rounding, seed: as in :class:`Adam`.
 
     Raises:
         ValueError: an argument is out of its range, or ``betas`` is not two floats.
@@ -244,6 +251,9 @@ class AdamW(Adam):
         fused: bool | None = None,
         arithmetic: str | None = None,
         dialect: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -260,6 +270,9 @@ class AdamW(Adam):
             decoupled_weight_decay=True,
             arithmetic=arithmetic,
             dialect=dialect,
+            master_weights=master_weights,
+            rounding=rounding,
+            seed=seed,
         )
 
     def _check(self, options: dict[str, Any]) -> None:

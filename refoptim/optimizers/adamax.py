@@ -51,6 +51,7 @@ class Adamax(Optimizer):
             option here: it becomes one of the groups' only if it is given (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
         dialect: ``"keras"`` computes Keras's formula, ``"torch"`` and None torch's (default: None).
+        master_weights, rounding, seed: for parameters of 16 bits, as in :class:`~refoptim.Optimizer` (default: None).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -94,6 +95,9 @@ class Adamax(Optimizer):
         fused: bool | None = None,
         arithmetic: str | None = None,
         dialect: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
     ) -> None:
         check_dialect(dialect, "keras")
         self.dialect = dialect
@@ -108,7 +112,9 @@ class Adamax(Optimizer):
             "capturable": capturable,
         } | given(fused=fused)
         self._check(defaults)
-        super().__init__(params, defaults, arithmetic=arithmetic)
+        super().__init__(
+            params, defaults, arithmetic=arithmetic, master_weights=master_weights, rounding=rounding, seed=seed
+        )
 
     def _check(self, options: dict[str, Any]) -> None:
         check_moments(options)

@@ -61,6 +61,7 @@ class Muon(Optimizer):
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
         dialect: ``"torch"`` rounds to bfloat16 after every operation of the iteration, whatever the parameters' type,
             as torch does; None stays in the parameters' own (default: None).
+        master_weights, rounding, seed: for parameters of 16 bits, as in :class:`~refoptim.Optimizer` (default: None).
 
     Raises:
         ValueError: an argument is out of its range, or a parameter is no matrix.
@@ -100,6 +101,9 @@ class Muon(Optimizer):
         fused: bool | None = None,
         arithmetic: str | None = None,
         dialect: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
     ) -> None:
         if dialect not in _DIALECTS:
             raise ValueError(f"Invalid dialect: {dialect!r}; use None (the parameters' own precision) or 'torch'")
@@ -115,7 +119,9 @@ class Muon(Optimizer):
             "adjust_lr_fn": adjust_lr_fn,
         } | given(foreach=foreach, fused=fused)
         self._check(defaults)
-        super().__init__(params, defaults, arithmetic=arithmetic)
+        super().__init__(
+            params, defaults, arithmetic=arithmetic, master_weights=master_weights, rounding=rounding, seed=seed
+        )
 
     def _check(self, options: dict[str, Any]) -> None:
         check_newer_lr(options["lr"])

@@ -54,6 +54,7 @@ class Rprop(Optimizer):
         fused: True is one kernel for the whole group, whatever ``foreach`` says, False is none. torch has no such
             option here: it becomes one of the groups' only if it is given (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+        master_weights, rounding, seed: for parameters of 16 bits, as in :class:`~refoptim.Optimizer` (default: None).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -94,6 +95,9 @@ class Rprop(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         arithmetic: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -105,7 +109,9 @@ class Rprop(Optimizer):
             "capturable": capturable,
         } | given(fused=fused)
         self._check(defaults)
-        super().__init__(params, defaults, arithmetic=arithmetic)
+        super().__init__(
+            params, defaults, arithmetic=arithmetic, master_weights=master_weights, rounding=rounding, seed=seed
+        )
 
     def _check(self, options: dict[str, Any]) -> None:
         check_lr(options["lr"])

@@ -47,6 +47,7 @@ class SGD(Optimizer):
             ``foreach=False`` the formula is evaluated parameter by parameter (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
         dialect: ``"keras"`` computes Keras's formula, ``"torch"`` and None torch's (default: None).
+        master_weights, rounding, seed: for parameters of 16 bits, as in :class:`~refoptim.Optimizer` (default: None).
 
     Raises:
         ValueError: an argument is out of its range, or ``nesterov`` without momentum or with dampening.
@@ -97,6 +98,9 @@ class SGD(Optimizer):
         fused: bool | None = None,
         arithmetic: str | None = None,
         dialect: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
     ) -> None:
         check_dialect(dialect, "keras")
         self.dialect = dialect
@@ -112,7 +116,9 @@ class SGD(Optimizer):
             "fused": fused,
         }
         self._check(defaults)
-        super().__init__(params, defaults, arithmetic=arithmetic)
+        super().__init__(
+            params, defaults, arithmetic=arithmetic, master_weights=master_weights, rounding=rounding, seed=seed
+        )
 
     def _check(self, options: dict[str, Any]) -> None:
         # torch lets NaN pass in this class alone; it is kept because a diverged schedule should not raise here only.

@@ -42,6 +42,7 @@ class SparseAdam(Optimizer):
         foreach: evaluate the formula on the rows (default: None).
         fused: one kernel for the rows of a parameter. None is True, unless ``foreach`` is given (default: None).
         arithmetic: ``"float64"`` computes the step of float32 parameters in float64 and rounds once (default: None).
+        master_weights, rounding, seed: for parameters of 16 bits, as in :class:`~refoptim.Optimizer` (default: None).
 
     Raises:
         ValueError: an argument is out of its range, or a parameter is complex.
@@ -79,11 +80,16 @@ class SparseAdam(Optimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         arithmetic: str | None = None,
+        master_weights: bool | None = None,
+        rounding: str | None = None,
+        seed: int | None = None,
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "maximize": maximize}
         defaults |= given(foreach=foreach, fused=fused)
         self._check(defaults)
-        super().__init__(params, defaults, arithmetic=arithmetic)
+        super().__init__(
+            params, defaults, arithmetic=arithmetic, master_weights=master_weights, rounding=rounding, seed=seed
+        )
 
     def _check(self, options: dict[str, Any]) -> None:
         check_lr(options["lr"])

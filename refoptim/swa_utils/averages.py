@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import kernels
-from ..arrays import Array
+from ..arrays import Array, is_half
 from ..buffers import REAL_TYPE
 from ..devices import device_of, on_gpu, to_host
 from ..formulas import swa as formulas
@@ -125,14 +125,15 @@ def check_pair(averaged: Any, current: Any) -> None:
 def move(averaged: Array, current: Array, weights: tuple[float, float], arithmetic: str | None = None) -> None:
     """Move flat real averages to the current values, given how much of both counts.
 
-    Without ``arithmetic`` it is computed in the arrays' own dtype.
+    Without ``arithmetic`` it is computed in the arrays' own dtype, in float32 if that has 16 bits.
     """
     keep, weight = weights
     if keep == 0:
         kernels.memory.assign(averaged, current)
     elif weight != 0:
         scalars = kernels.swa.Scalars(weight, keep if keep <= weight else 0.0)
-        wide = averaged.dtype if arithmetic is None else np.dtype(arithmetic)
+        own = np.dtype(np.float32) if is_half(averaged.dtype) else averaged.dtype
+        wide = own if arithmetic is None else np.dtype(arithmetic)
         kernels.swa.average_cpu(averaged, current, packed(scalars, wide))
 
 

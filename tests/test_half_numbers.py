@@ -1,0 +1,214 @@
+"""kernels/half.py: float16 and bfloat16 by integer arithmetic, and the random bits that stochastic rounding takes."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numba import njit, types
+from numba.extending import intrinsic
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is not installed")
+
+from refoptim.kernels import half, half_loops  # noqa: E402
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+DTYPES = [np.dtype(np.float16), BFLOAT16]
+ALL_BITS = np.arange(1 << 16, dtype=np.uint16)
+
+
+@intrinsic
+def _wide(typing_context, x):
+    def generate(context, builder, signature, arguments):
+        return half.widen(builder, x, arguments[0])
+
+    return types.float32(x), generate
+
+
+@intrinsic
+def _drawn(typing_context, like, x, word):
+    def generate(context, builder, signature, arguments):
+        return half.stochastic(builder, like, arguments[1], arguments[2])
+
+    return like(like, x, word), generate
+
+
+@intrinsic
+def _random(typing_context, words):
+    def generate(context, builder, signature, arguments):
+        given = [builder.extract_value(arguments[0], number) for number in range(6)]
+        made = half.philox(builder, given[:4], given[4:])
+        return context.make_tuple(builder, types.UniTuple(types.uint32, 4), made)
+
+    return types.UniTuple(types.uint32, 4)(words), generate
+
+
+@njit
+def widened(bits, out):
+    for i in range(bits.size):
+        out[i] = _wide(bits[i])
+
+
+@njit
+def drawn(out, x, words):
+    for i in range(out.size):
+        out[i] = _drawn(out[i], x, words[i])
+
+
+@njit
+def philox(words):
+    return _random(words)
+
+
+def nearest(values, dtype):
+    """Return numbers as half_loops rounds them."""
+    out = np.empty(values.shape, dtype)
+    half_loops.store(out, values)
+    return out
+
+
+def stochastic(value, words, dtype):
+    """Return what one number becomes with each of the words."""
+    out = np.empty(words.size, dtype)
+    drawn(half.as_bits(out), value, words)
+    return out
+
+
+def same(left, right):
+    """Return which bits agree, NaN with every NaN of its sign."""
+    infinity = np.array(np.inf, left.dtype).view(np.uint16)
+    left, right = left.view(np.uint16), right.view(np.uint16)
+    return (left == right) | ((left & 0x7FFF > infinity) & (right & 0x7FFF > infinity) & (left >> 15 == right >> 15))
+
+
+def neighbours(dtype):
+    """Return the finite numbers of a format that are not negative, in order, as float64."""
+    values = ALL_BITS[: 0x7C00 if dtype == np.float16 else 0x7F80].view(dtype)
+    return values.astype(np.float64)
+
+
+def ties(dtype):
+    """Return the numbers that lie in the middle of two, and the two float64 beside each."""
+    values = neighbours(dtype)
+    middles = np.append((values[:-1] + values[1:]) / 2, values[-1] + (values[-1] - values[-2]) / 2)
+    return np.concatenate([middles, np.nextafter(middles, -np.inf), np.nextafter(middles, np.inf)])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_number_is_widened_as_numpy_does(dtype):
+    out = np.empty(ALL_BITS.size, np.float32)
+    widened(half.as_bits(ALL_BITS.view(dtype)), out)
+    expected = ALL_BITS.view(dtype).astype(np.float32)
+    quiet = np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(out), quiet)
+    np.testing.assert_array_equal(out[~quiet].view(np.uint32), expected[~quiet].view(np.uint32))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_number_survives_the_way_there_and_back(dtype):
+    values = ALL_BITS.view(dtype)
+    for wide in (np.float32, np.float64):
+        with np.errstate(invalid="ignore"):
+            there = values.astype(wide)
+        assert same(nearest(there, dtype), values).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_float32_is_rounded_as_numpy_does(dtype):
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 1 << 32, 1_000_000, dtype=np.uint32).view(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.concatenate([values, *(side * ties(dtype).astype(np.float32) for side in (1, -1))])
+        expected = values.astype(dtype)
+    assert same(nearest(values, dtype), expected).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_float64_is_rounded_once(dtype):
+    # A float64 beside the middle of two numbers is in the middle as a float32: to round twice would be wrong.
+    values, places = ties(dtype), np.arange(neighbours(dtype).size)
+    below = nearest(values, dtype).view(np.uint16).reshape(3, -1)
+    np.testing.assert_array_equal(below[0], places + places % 2)
+    np.testing.assert_array_equal(below[1], places)
+    np.testing.assert_array_equal(below[2], places + 1)
+    np.testing.assert_array_equal(nearest(-values, dtype).view(np.uint16), below.reshape(-1) | 0x8000)
+    extremes = np.array([1e300, -1e300, 1e-300, -1e-300, math.inf, -math.inf, 5e-324])
+    expected = np.array([math.inf, -math.inf, 0.0, -0.0, math.inf, -math.inf, 0.0], dtype)
+    assert same(nearest(extremes, dtype), expected).all()
+    assert np.isnan(nearest(np.array([math.nan, -math.nan]), dtype)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_signaling_nan_stays_nan(dtype):
+    # Its only bit is one that rounding cuts off.
+    values = np.array([0x7F800001, 0xFF800001], np.uint32).view(np.float32)
+    assert np.isnan(nearest(values, dtype)).all()
+    assert all(np.isnan(stochastic(value, np.array([0, 0xFFFFFFFF], np.uint32), dtype)).all() for value in values)
+
+
+# From the paper's own implementation, Random123: kat_vectors, philox4x32 with 10 rounds.
+KNOWN = [
+    ((0, 0, 0, 0, 0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 6, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), KNOWN)
+def test_random_bits_are_those_of_the_paper(given, expected):
+    assert tuple(philox(tuple(map(np.uint32, given)))) == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_stochastic_rounding_leaves_what_is_exact(dtype):
+    values = np.repeat(neighbours(dtype), 2).astype(np.float32)
+    draws = half_loops.draws(5, 0, 0, 0)
+    for number in range(4):
+        out = np.empty(values.size, dtype)
+        half_loops.store(out, values, draws, number)
+        np.testing.assert_array_equal(out.astype(np.float32), values)
+    worst = np.full(3, 0xFFFFFFFF, np.uint32)
+    for value in (0.0, -0.0, math.inf, -math.inf):
+        assert same(stochastic(np.float32(value), worst, dtype), np.full(3, value, dtype)).all()
+
+
+def unbiased(dtype):
+    """Return numbers between neighbours of every kind, with 12 bits between them or the last ones of a float32."""
+    places = {
+        "small": [0, 1, 0x3FF] if dtype == np.float16 else [1, 0x7F],
+        "normal": [0x400, 0x3C00, 0x3C01, 0x7BFE] if dtype == np.float16 else [0x80, 0x3F80, 0x4049, 0x7F7E],
+    }
+    values = neighbours(dtype)
+    for kind in places.values():
+        for place in kind:
+            for share in (1, 5, 2048, 4095):
+                yield values[place] + (values[place + 1] - values[place]) * share / 4096, share
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_mean_of_stochastic_rounding_is_exact(dtype, sign):
+    """Of words that are spread evenly, exactly the share goes up that makes the mean what was rounded."""
+    words = (np.arange(4096, dtype=np.uint32) << np.uint32(20)) | np.uint32(0xFFFFF)
+    for value, share in unbiased(dtype):
+        assert np.float32(value) == value
+        got = stochastic(np.float32(sign * value), words, dtype).astype(np.float64)
+        low, high = np.unique(np.abs(got))
+        assert (np.abs(got) == high).sum() == share
+        mean = sum(map(Fraction, got.tolist())) / words.size
+        assert mean == Fraction(sign * value), (low, value, high)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_stochastic_rounding_may_overflow_and_not_by_more_than_one_place(dtype):
+    last = neighbours(dtype)[-1]
+    beyond = np.float32(last + (last - neighbours(dtype)[-2]) / 2)
+    words = np.arange(4096, dtype=np.uint32) << np.uint32(20)
+    got = stochastic(beyond, words, dtype).astype(np.float64)
+    assert sorted(set(got.tolist())) == [last, math.inf]
+    assert (got == math.inf).sum() == 2048
+    if dtype == np.float16:
+        assert np.isinf(stochastic(np.float32(70000.0), words, dtype)).all()
