@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from movers import move
 from timing import Samples, bind_threads, duration, in_turn, print_table, ratio, summarize, write_json
 from tqdm import tqdm
 
@@ -25,13 +25,6 @@ Call = Callable[[], Any]
 DECAY = 0.999
 # What refoptim's default has to reach: ratios to the mover.
 TARGETS = {(1, 20_000_000): 1.15}
-
-
-@njit(parallel=True, nogil=True, error_model="numpy")
-def move_2_1(a: Array, b: Array, scale: np.float32) -> None:
-    """Read two arrays and write one, as an update does."""
-    for i in prange(a.size):
-        a[i] = (a[i] + b[i]) * scale
 
 
 def refoptim_update(values: Array, arithmetic: str | None) -> Call:
@@ -58,7 +51,7 @@ def mover(size: int) -> Call:
     """Return a call that moves the bytes of an update of this many elements, and computes next to nothing."""
     a, b = aligned_zeros(size, np.float32), aligned_zeros(size, np.float32)
     a[:], b[:] = 1, 1
-    return lambda: move_2_1(a, b, np.float32(0.5))
+    return lambda: move(a, b)
 
 
 def contenders(tensors: int, elements: int) -> dict[str, Call]:
@@ -125,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
             samples = in_turn(contenders(tensors, elements), options.rounds, options.block, progress)
             rows += rows_of(tensors, elements, samples)
     print_table(["one update, float32", "median", "to torch", "to the mover"], [table_line(row) for row in rows])
-    settings = {"rounds": options.rounds, "block": options.block, "numba_threads": get_num_threads()}
+    settings = {"rounds": options.rounds, "block": options.block, "threads": optim.get_num_threads()}
     settings["torch_threads"] = None if torch is None else torch.get_num_threads()
     write_json(options.json, "ema", settings, rows)
 

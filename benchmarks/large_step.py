@@ -2,58 +2,23 @@
 
 Run ``python benchmarks/large_step.py --json benchmarks/results/large_step.json``. Where arrays lie in memory, and how
 they lie to each other, changes a mover's time by a tenth: here it moves the optimizer's own arrays, between its steps.
-It adds to each element what it has read of the other arrays, times 0, so that all of them keep their values.
 """
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, njit, prange, set_num_threads
+from movers import move
 from timing import Samples, bind_threads, duration, in_turn, print_table, ratio, summarize, write_json
 from tqdm import tqdm
 
 import refoptim as optim
-from refoptim.buffers import Array
 
 Call = Callable[[], Any]
 
-
-@njit(parallel=True, nogil=True, error_model="numpy")
-def move_2_1(zero: Any, a: Array, b: Array) -> None:
-    """Read two arrays and write one."""
-    for i in prange(a.size):
-        a[i] = a[i] + b[i] * zero
-
-
-@njit(parallel=True, nogil=True, error_model="numpy")
-def move_3_2(zero: Any, a: Array, b: Array, c: Array) -> None:
-    """Read three arrays and write two."""
-    for i in prange(a.size):
-        nothing = (b[i] + c[i]) * zero
-        a[i], c[i] = a[i] + nothing, c[i] + nothing
-
-
-@njit(parallel=True, nogil=True, error_model="numpy")
-def move_4_3(zero: Any, a: Array, b: Array, c: Array, d: Array) -> None:
-    """Read four arrays and write three."""
-    for i in prange(a.size):
-        nothing = (b[i] + c[i]) * zero
-        a[i], c[i], d[i] = a[i] + nothing, c[i] + nothing, d[i] + nothing
-
-
-@njit(parallel=True, nogil=True, error_model="numpy")
-def move_5_4(zero: Any, a: Array, b: Array, c: Array, d: Array, e: Array) -> None:
-    """Read five arrays and write four."""
-    for i in prange(a.size):
-        nothing = (b[i] + c[i]) * zero
-        a[i], c[i], d[i], e[i] = a[i] + nothing, c[i] + nothing, d[i] + nothing, e[i] + nothing
-
-
-# By the number of arrays: parameters, gradients and state, all but the gradients written.
-MOVERS = {2: move_2_1, 3: move_3_2, 4: move_4_3, 5: move_5_4}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "Adam": ("Adam", {}),
@@ -96,8 +61,7 @@ def contenders(case: str, size: int, dtype: Any, arithmetic: str | None) -> dict
     for _ in range(WARM_UP):
         optimizer.step()
     state = [value for value in optimizer.state[param].values() if np.shape(value) == param.shape]
-    arrays, zero = (param.data, param.grad, *state), np.dtype(dtype).type(0)
-    return {"refoptim": optimizer.step, "mover": lambda: MOVERS[len(arrays)](zero, *arrays)}
+    return {"refoptim": optimizer.step, "mover": partial(move, param.data, param.grad, *state)}
 
 
 def row_of(case: str, size: int, dtype: str, samples: Samples) -> dict[str, Any]:
@@ -130,11 +94,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--arithmetic", choices=["float64"], help="what to compute in (default: the dtype)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     parser.add_argument("--rounds", type=int, default=21, help="how often each has its turn (default: 21)")
-    parser.add_argument("--threads", type=int, default=get_num_threads(), help="default: all")
+    parser.add_argument("--threads", type=int, default=optim.get_num_threads(), help="default: all")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(argv)
     bind_threads()
-    set_num_threads(options.threads)
+    optim.set_num_threads(options.threads)
 
     rows: list[dict[str, Any]] = []
     with tqdm(total=len(options.cases) * options.rounds, unit="round") as progress:

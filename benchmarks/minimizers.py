@@ -14,12 +14,12 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
 from timing import bind_threads, duration, print_table, ratio, summarize, write_json
 from tqdm import tqdm
 
 import refoptim as optim
 from refoptim.conformance.problems import Array, Problem, rosenbrock
+from refoptim.kernels.jit import cpu_tasks
 
 MOST, TOLERANCE, HISTORY = 100_000, 1e-5, 10
 OPTIONS = {"max_iter": MOST, "max_eval": MOST, "tolerance_grad": TOLERANCE, "tolerance_change": 0}
@@ -143,11 +143,11 @@ def whole(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-@njit(parallel=True, fastmath=True)
-def read(memory: Array, sums: Array) -> None:
-    """Read all of the memory."""
-    for i in prange(sums.size):
-        total = memory[0] * 0
+@cpu_tasks
+def read(memory: Array, sums: Array, first: int, stop: int) -> None:
+    """Read parts of the memory, whose numbers are whole: their sums have vector instructions in any order."""
+    for i in range(first, stop):
+        total = 0
         for value in memory[i * 16_384 : (i + 1) * 16_384]:
             total += value
         sums[i] = total
@@ -204,8 +204,8 @@ def _timed(optimizer: Any, closure: Callable[[], float], spent: list[float]) -> 
 
 def iteration(size: int, history: int, dtype: str, rounds: int) -> list[dict[str, Any]]:
     """Time an iteration beside reading the history twice."""
-    memory = np.ones(2 * history * size, dtype)
-    sums = np.empty(-(-memory.size // 16_384))
+    memory = np.ones(2 * history * size * np.dtype(dtype).itemsize // 8, np.int64)
+    sums = np.empty(-(-memory.size // 16_384), np.int64)
     runs = {"refoptim": our_iterations(size, history, dtype)}
     if find_spec("torch"):
         runs["torch"] = torch_iterations(size, history, dtype)
@@ -213,7 +213,7 @@ def iteration(size: int, history: int, dtype: str, rounds: int) -> list[dict[str
     def limit() -> float:
         begin = perf_counter()
         for _ in range(2):
-            read(memory, sums)
+            read.run(sums.size, 1, memory.nbytes, memory, sums)
         return perf_counter() - begin
 
     runs["reading"] = limit

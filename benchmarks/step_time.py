@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from algorithms import ALGORITHMS, Algorithm, mover
-from numba import get_num_threads
 from peers import is_installed, load
 from timing import Samples, bind_threads, duration, fastest, in_turn, print_table, ratio, summarize, write_json
 from tqdm import tqdm
+
+import refoptim as optim
 
 # What refoptim's default has to reach: ratios to torch's best, and to the mover.
 TARGETS = {("Adam", 1, 1_000): 0.3, ("Adam", 100, 1_000): 1 / 14, ("Adam", 1, 20_000_000): 1.0}
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
             rows += rows_of(name, tensors, elements, samples)
     header = ["one step, float32", "median", "quartiles", "to torch's best", "to the mover"]
     print_table(header, [table_line(row) for row in rows])
-    settings = {"rounds": options.rounds, "block": options.block, "numba_threads": get_num_threads()}
+    settings = {"rounds": options.rounds, "block": options.block, "threads": optim.get_num_threads()}
     settings["torch_threads"] = None if torch is None else torch.get_num_threads()
     write_json(options.json, "step_time", settings, rows)
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+import refoptim as optim
+
 Samples = dict[str, list[float]]
 
 # Seconds. The milliseconds in which threads wake and fall asleep are little beside this.
@@ -54,9 +56,12 @@ def bind_threads() -> None:
     """Give every OpenMP thread a core of its own, unless the user has decided. Call it before a library starts threads.
 
     Where cores are few the system may wake two threads on one core: the one that is done spins until its time slice
-    ends while the other waits, and everything takes a multiple of the slice. This concerns both libraries alike.
+    ends while the other waits, and everything takes a multiple of the slice. That concerns torch. OpenMP also binds the
+    thread that loads it, and whatever that starts later: so refoptim's own threads, which are not bound, start first.
     """
     os.environ.setdefault("OMP_PROC_BIND", "true")
+    param = optim.Parameter(np.zeros(1 << 20, np.float32))
+    optim.SGD([param], lr=0.0).step(grads=[param.data])
 
 
 def in_turn(

@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 from algorithms import Algorithm
-from numba import get_num_threads
 
 import refoptim as optim
 from refoptim.buffers import Array
@@ -15,7 +14,7 @@ from . import Contender
 
 def threads() -> int:
     """Return how many threads a step takes."""
-    return get_num_threads()
+    return optim.get_num_threads()
 
 
 def contenders(algorithm: Algorithm, values: Array, grads: Array) -> dict[str, Callable[[], Contender]]:
