@@ -6,7 +6,6 @@ They run as the kernels do, on the same threads, and keep all values: what is re
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from refoptim.kernels.jit import cpu_loop
 
@@ -15,7 +14,7 @@ from refoptim.kernels.jit import cpu_loop
 def move_2_1(a: Any, b: Any, scalars: Any) -> None:
     """Read two arrays and write one, as a step of SGD does."""
     zero = scalars[0]
-    for i in prange(a.size):
+    for i in range(a.size):
         a[i] = a[i] + b[i] * zero
 
 
@@ -23,7 +22,7 @@ def move_2_1(a: Any, b: Any, scalars: Any) -> None:
 def move_3_2(a: Any, b: Any, c: Any, scalars: Any) -> None:
     """Read three arrays and write two, as a step of SGD with momentum does."""
     zero = scalars[0]
-    for i in prange(a.size):
+    for i in range(a.size):
         nothing = (b[i] + c[i]) * zero
         a[i], c[i] = a[i] + nothing, c[i] + nothing
 
@@ -32,7 +31,7 @@ def move_3_2(a: Any, b: Any, c: Any, scalars: Any) -> None:
 def move_4_3(a: Any, b: Any, c: Any, d: Any, scalars: Any) -> None:
     """Read four arrays and write three, as a step of Adam does."""
     zero = scalars[0]
-    for i in prange(a.size):
+    for i in range(a.size):
         nothing = (b[i] + c[i]) * zero
         a[i], c[i], d[i] = a[i] + nothing, c[i] + nothing, d[i] + nothing
 
@@ -41,7 +40,7 @@ def move_4_3(a: Any, b: Any, c: Any, d: Any, scalars: Any) -> None:
 def move_5_4(a: Any, b: Any, c: Any, d: Any, e: Any, scalars: Any) -> None:
     """Read five arrays and write four, as a step of Adam with amsgrad does."""
     zero = scalars[0]
-    for i in prange(a.size):
+    for i in range(a.size):
         nothing = (b[i] + c[i]) * zero
         a[i], c[i], d[i], e[i] = a[i] + nothing, c[i] + nothing, d[i] + nothing, e[i] + nothing
 

@@ -4,7 +4,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from refoptim.kernels import factored, factored_gpu
 from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
@@ -65,14 +64,14 @@ _rounded_gpu, _squared_step_size_gpu = map(gpu_rule, (rounded, squared_step_size
 @cpu_kernel
 def adafactor_direction_cpu(u, g, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(u.size):
+    for i in range(u.size):
         u[i], v[i] = _adafactor_direction_cpu(widen(u[i], h), widen(g[i], h), widen(v[i], h), h)
 
 
 @cpu_kernel
 def adafactor_update_cpu(theta, u, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i] = _adafactor_update_cpu(widen(theta[i], h), widen(u[i], h), h)
 
 

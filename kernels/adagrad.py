@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -47,12 +45,12 @@ _adagrad_inside_cpu, adagrad_inside_gpu = cpu_rule(adagrad_inside), gpu_elementw
 @cpu_kernel
 def adagrad_cpu(theta, g, s, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], s[i] = _adagrad_cpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)
 
 
 @cpu_kernel
 def adagrad_inside_cpu(theta, g, s, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], s[i] = _adagrad_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(s[i], h), h)

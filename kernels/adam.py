@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -76,14 +74,14 @@ _amsgrad_corrected_cpu, amsgrad_corrected_gpu = cpu_rule(amsgrad_corrected), gpu
 @cpu_kernel
 def adam_cpu(theta, g, m, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], m[i], v[i] = _adam_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)
 
 
 @cpu_kernel
 def amsgrad_cpu(theta, g, m, v, v_max, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], m[i], v[i], v_max[i] = _amsgrad_cpu(
             widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
         )
@@ -92,7 +90,7 @@ def amsgrad_cpu(theta, g, m, v, v_max, scalars):
 @cpu_kernel
 def amsgrad_corrected_cpu(theta, g, m, v, v_max, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], m[i], v[i], v_max[i] = _amsgrad_corrected_cpu(
             widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), widen(v_max[i], h), h
         )

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import absolute, fma, maximum, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -50,14 +48,14 @@ _adamax_outside_cpu, adamax_outside_gpu = cpu_rule(adamax_outside), gpu_elementw
 @cpu_kernel
 def adamax_cpu(theta, g, m, u, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], m[i], u[i] = _adamax_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h)
 
 
 @cpu_kernel
 def adamax_outside_cpu(theta, g, m, u, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], m[i], u[i] = _adamax_outside_cpu(
             widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(u[i], h), h
         )

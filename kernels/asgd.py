@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import by_sign, fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -37,7 +35,7 @@ _asgd_cpu, asgd_gpu = cpu_rule(asgd), gpu_elementwise(asgd)
 @cpu_kernel
 def asgd_cpu(theta, g, ax, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         before = widen(ax[i], h)
         theta[i], mean = _asgd_cpu(widen(theta[i], h), widen(g[i], h), before, h)
         # The mean, as mu is above 0. The compiler does not know that and reads ax, also where the mean is theta: a CPU

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from numba import prange, uint32
+from numba import uint32
 
 from refoptim.kernels.jit import cpu_loop, cpu_rule, cuda, gpu_kernel, gpu_rule
 from refoptim.kernels.memory import on_gpu
@@ -22,7 +22,7 @@ _nearest_cpu, _nearest_gpu = cpu_rule(nearest), gpu_rule(nearest)
 
 @cpu_loop
 def round_cpu(bits):
-    for i in prange(bits.size):
+    for i in range(bits.size):
         bits[i] = _nearest_cpu(bits[i])
 
 

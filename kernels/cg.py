@@ -4,7 +4,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
@@ -31,7 +30,7 @@ _cg_direction_cpu, cg_direction_gpu = cpu_rule(cg_direction), gpu_elementwise(cg
 @cpu_kernel
 def cg_direction_cpu(d, g, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(d.size):
+    for i in range(d.size):
         d[i] = _cg_direction_cpu(widen(d[i], h), widen(g[i], h), h)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -251,7 +251,7 @@ def _put_drawn(typing_context, target, x, i, draws, number):
 
 @cpu_loop
 def round_cpu(target, x):
-    for i in prange(target.size):
+    for i in range(target.size):
         _put(target, x, i)
 
 
@@ -263,7 +263,7 @@ def round_drawn_cpu(target, x, draws, number, first, stop):
 
 @cpu_loop
 def widen_cpu(out, x):
-    for i in prange(out.size):
+    for i in range(out.size):
         _put(out, x, i)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_loop, cpu_rule
@@ -33,7 +32,7 @@ _lbfgs_step_cpu, lbfgs_step_gpu = cpu_rule(lbfgs_step), gpu_elementwise(lbfgs_st
 @cpu_kernel
 def lbfgs_step_cpu(s, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(s.size):
+    for i in range(s.size):
         s[i] = _lbfgs_step_cpu(widen(s[i], h), h)
 
 

@@ -4,7 +4,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.bfloat16 import round_to_bfloat16
@@ -68,28 +67,28 @@ _muon_update_cpu, muon_update_gpu = cpu_rule(muon_update), gpu_elementwise(muon_
 @cpu_kernel
 def muon_direction_cpu(u, g, buffer, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(u.size):
+    for i in range(u.size):
         u[i], buffer[i] = _muon_direction_cpu(widen(u[i], h), widen(g[i], h), widen(buffer[i], h), h)
 
 
 @cpu_kernel
 def muon_factor_cpu(square, gram, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(square.size):
+    for i in range(square.size):
         square[i] = _muon_factor_cpu(widen(square[i], h), widen(gram[i], h), h)
 
 
 @cpu_kernel
 def muon_polynomial_cpu(product, x, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(product.size):
+    for i in range(product.size):
         product[i] = _muon_polynomial_cpu(widen(product[i], h), widen(x[i], h), h)
 
 
 @cpu_kernel
 def muon_update_cpu(theta, x, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i] = _muon_update_cpu(widen(theta[i], h), widen(x[i], h), h)
 
 

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -48,5 +46,5 @@ _radam_cpu, radam_gpu = cpu_rule(radam), gpu_elementwise(radam)
 @cpu_kernel
 def radam_cpu(theta, g, m, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], m[i], v[i] = _radam_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)

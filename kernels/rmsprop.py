@@ -6,8 +6,6 @@ inside the momentum buffer.
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -147,28 +145,28 @@ centered_momentum_inside_gpu = gpu_elementwise(centered_momentum_inside)
 @cpu_kernel
 def rmsprop_cpu(theta, g, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], v[i] = _rmsprop_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), h)
 
 
 @cpu_kernel
 def momentum_cpu(theta, g, v, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], v[i], b[i] = _momentum_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), h)
 
 
 @cpu_kernel
 def centered_cpu(theta, g, v, a, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], v[i], a[i] = _centered_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(a[i], h), h)
 
 
 @cpu_kernel
 def centered_momentum_cpu(theta, g, v, b, a, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], v[i], b[i], a[i] = _centered_momentum_cpu(
             widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), widen(a[i], h), h
         )
@@ -177,14 +175,14 @@ def centered_momentum_cpu(theta, g, v, b, a, scalars):
 @cpu_kernel
 def rmsprop_inside_cpu(theta, g, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], v[i] = _rmsprop_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), h)
 
 
 @cpu_kernel
 def momentum_inside_cpu(theta, g, v, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], v[i], b[i] = _momentum_inside_cpu(
             widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), h
         )
@@ -193,7 +191,7 @@ def momentum_inside_cpu(theta, g, v, b, scalars):
 @cpu_kernel
 def centered_inside_cpu(theta, g, v, a, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], v[i], a[i] = _centered_inside_cpu(
             widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(a[i], h), h
         )
@@ -202,7 +200,7 @@ def centered_inside_cpu(theta, g, v, a, scalars):
 @cpu_kernel
 def centered_momentum_inside_cpu(theta, g, v, b, a, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], v[i], b[i], a[i] = _centered_momentum_inside_cpu(
             widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(b[i], h), widen(a[i], h), h
         )

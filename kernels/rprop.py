@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import by_sign, fma, limited, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -41,7 +39,7 @@ _rprop_cpu, rprop_gpu = cpu_rule(rprop), gpu_elementwise(rprop)
 @cpu_kernel
 def rprop_cpu(theta, g, prev, step, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], prev[i], step[i] = _rprop_cpu(
             widen(theta[i], h), widen(g[i], h), widen(prev[i], h), widen(step[i], h), h
         )

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from refoptim.kernels.arithmetic import maximum, minimum, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
@@ -39,21 +38,21 @@ _divided_cpu, divided_gpu = cpu_rule(divided), gpu_elementwise(divided)
 @cpu_kernel
 def scaled_cpu(x, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(x.size):
+    for i in range(x.size):
         x[i] = _scaled_cpu(widen(x[i], h), h)
 
 
 @cpu_kernel
 def clamped_cpu(x, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(x.size):
+    for i in range(x.size):
         x[i] = _clamped_cpu(widen(x[i], h), h)
 
 
 @cpu_kernel
 def divided_cpu(x, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(x.size):
+    for i in range(x.size):
         x[i] = _divided_cpu(widen(x[i], h), h)
 
 

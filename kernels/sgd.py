@@ -5,8 +5,6 @@ The rules called ``inside`` are Keras's: the learning rate is inside the momentu
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -79,33 +77,33 @@ _nesterov_inside_cpu, nesterov_inside_gpu = cpu_rule(nesterov_inside), gpu_eleme
 @cpu_kernel
 def sgd_cpu(theta, g, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i] = _sgd_cpu(widen(theta[i], h), widen(g[i], h), h)
 
 
 @cpu_kernel
 def momentum_cpu(theta, g, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], b[i] = _momentum_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
 
 
 @cpu_kernel
 def nesterov_cpu(theta, g, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], b[i] = _nesterov_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
 
 
 @cpu_kernel
 def momentum_inside_cpu(theta, g, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], b[i] = _momentum_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)
 
 
 @cpu_kernel
 def nesterov_inside_cpu(theta, g, b, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], b[i] = _nesterov_inside_cpu(widen(theta[i], h), widen(g[i], h), widen(b[i], h), h)

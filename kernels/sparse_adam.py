@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -35,5 +33,5 @@ _sparse_adam_cpu, sparse_adam_gpu = cpu_rule(sparse_adam), gpu_elementwise(spars
 @cpu_kernel
 def sparse_adam_cpu(theta, g, m, v, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(theta.size):
+    for i in range(theta.size):
         theta[i], m[i], v[i] = _sparse_adam_cpu(widen(theta[i], h), widen(g[i], h), widen(m[i], h), widen(v[i], h), h)

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from numba import prange
-
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
@@ -30,5 +28,5 @@ _average_cpu, average_gpu = cpu_rule(average), gpu_elementwise(average)
 @cpu_kernel
 def average_cpu(a, c, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(a.size):
+    for i in range(a.size):
         a[i] = _average_cpu(widen(a[i], h), widen(c[i], h), h)

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
@@ -34,14 +33,14 @@ _combine_cpu, combine_gpu = cpu_rule(combine), gpu_elementwise(combine)
 @cpu_kernel
 def multiple_cpu(z, x, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(z.size):
+    for i in range(z.size):
         z[i] = _multiple_cpu(widen(z[i], h), widen(x[i], h), h)
 
 
 @cpu_kernel
 def combine_cpu(z, x, y, scalars):
     h = Scalars(*unpack(Scalars, scalars))
-    for i in prange(z.size):
+    for i in range(z.size):
         z[i] = _combine_cpu(widen(z[i], h), widen(x[i], h), widen(y[i], h), h)
 
 
