@@ -95,7 +95,9 @@ class History:
             new[:, known:] = columns
         yy[known:, :known] = yy[:known, known:].T
         self._keep(ys, steps, sy, yy, known)
-        alpha, rest = factors_cpu.serial(sy, yy, found[:count, 0], found[count:, 0], np.array(rho), float(scale))
+        # A copy has one layout, whether there is one column or more: Numba compiles for each.
+        sg, yg = found[:count, 0].copy(), found[count:, 0].copy()
+        alpha, rest = factors_cpu.serial(sy, yy, sg, yg, np.array(rho), float(scale))
         return _sum(g, ys, steps, alpha, scale, rest), alpha.tolist()
 
     def _known(self, ys: Sequence[Any], steps: Sequence[Any]) -> int:
