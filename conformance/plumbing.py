@@ -129,6 +129,9 @@ class _HalfGradient(_Plumbing):
         super().step([None if grad is None else half(grad) for grad in grads], lrs)
 
 
+# The state of a 16-bit format in the other one.
+OTHER_FORMAT = {"bfloat16": _HalfState, "float16": _BfloatState}
+
 PLUMBING = (
     _Skips,
     _Doubles,

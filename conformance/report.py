@@ -3,13 +3,15 @@
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from itertools import chain
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from refoptim.conformance import cases, minimizers, schedules, suite
+from refoptim.conformance import cases, formats, minimizers, roundings, schedules, suite
 from refoptim.conformance import mutants as wrong
 from refoptim.conformance.automatic import SHARE, Score, score
 from refoptim.conformance.suite import Measured, Row
@@ -34,9 +36,9 @@ _COLUMNS = (
 )
 
 
-# What does not take one gradient and one step has exams and a table of its own: modules with ``plan``, ``rows``,
-# ``text``, ``as_json``, ``exams``, ``mutants`` and ``examine``. Their rows have ``failures`` too.
-OTHERS: dict[str, Any] = {"minimizers": minimizers, "schedules": schedules}
+# What does not take one gradient and one step, or is known to the bit, has exams and a table of its own: modules with
+# ``plan``, ``rows``, ``text``, ``as_json``, ``exams``, ``mutants`` and ``examine``. Their rows have ``failures`` too.
+OTHERS: dict[str, Any] = {"minimizers": minimizers, "roundings": roundings, "schedules": schedules}
 
 
 class Outcome(NamedTuple):
@@ -59,6 +61,11 @@ class Outcome(NamedTuple):
 def is_empty(pattern: str) -> bool:
     """Return whether there is no exam whose description contains the pattern."""
     return not any(judge.plan(pattern) for judge in (suite, *OTHERS.values()))
+
+
+def left_out() -> list[str]:
+    """Return what has no rows, and why; nothing if there is nothing."""
+    return [] if len(formats.halves()) > 1 else [formats.LEFT_OUT]
 
 
 def run(pattern: str = "", *, quiet: bool = False, with_automatic: bool = False) -> Outcome:
@@ -113,9 +120,9 @@ def text(outcome: Outcome, *, with_mutants: bool = False) -> str:
     lines += [f"  SURVIVED  {name}" for name in outcome.survivors]
     if outcome.automatic is not None:
         lines += _automatic(outcome.automatic)
-    if all(row.torch is None for row in [*outcome.rows, *chain.from_iterable(outcome.others.values())]):
+    if find_spec("torch") is None:
         lines.append("torch is not installed: no figures to compare with (pip install 'refoptim[torch]').")
-    return "\n".join(lines)
+    return "\n".join([*lines, *left_out()])
 
 
 def _automatic(found: Score) -> list[str]:
@@ -131,7 +138,7 @@ def _automatic(found: Score) -> list[str]:
 def _line(row: Row) -> str:
     ours, torch = row.measured, row.torch
     theirs = (torch.step_mean, torch.median, torch.scaled, torch.worst_state("median")) if torch else ()
-    mean, median, largest, state = [f"({x:.3g})" for x in theirs] or [""] * 4
+    mean, median, largest, state = [f"({x:.3g})" if x >= 0.1 else f"({x:.2f})" for x in theirs] or [""] * 4
     return _cells(
         f"{row.optimizer}({row.options})",
         row.dtype,
@@ -166,7 +173,9 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     return {
         "passed": outcome.passed,
         "unit": "ulps of the larger of the value before and after",
-        "versions": {name: _version(name) for name in ("refoptim", "numpy", "numba", "python-flint", "torch")},
+        "versions": {
+            name: _version(name) for name in ("refoptim", "numpy", "numba", "python-flint", "ml_dtypes", "torch")
+        },
         "python": platform.python_version(),
         "machine": platform.machine(),
         "rows": [
@@ -180,8 +189,13 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _plain(measured: Measured) -> dict[str, Any]:
-    states = {name: errors._asdict() for name, errors in measured.states.items()}
-    return measured._asdict() | {"states": states}
+    states = {name: _numbers(errors._asdict()) for name, errors in measured.states.items()}
+    return _numbers(measured._asdict()) | {"states": states}
+
+
+def _numbers(errors: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no infinity, which is what float16 makes of torch's Adam.
+    return {name: error if isinstance(error, dict) or isfinite(error) else None for name, error in errors.items()}
 
 
 def write_json(outcome: Outcome, path: Path) -> None:

@@ -94,8 +94,23 @@ class RefoptimRun:
         return {name: value for name, value in entry.items() if isinstance(value, np.ndarray)}
 
 
+class MasterRun(RefoptimRun):
+    """refoptim with master weights: the state in the parameters' dtype, which is what the exact one is rounded to."""
+
+    def __init__(self, optimizer_class: Any, scenario: Scenario, options: dict[str, Any]) -> None:
+        super().__init__(optimizer_class, scenario, options | {"master_weights": True})
+        self._dtype = scenario.starts[0].theta.dtype
+
+    def state(self, index: int) -> dict[str, Array]:
+        """Return a parameter's state arrays, without the master weights."""
+        arrays = super().state(index)
+        return {name: array.astype(self._dtype) for name, array in arrays.items() if name != "master_weight"}
+
+
 def refoptim_subject(implementation: str) -> Subject:
-    """Return refoptim, computing in this way."""
+    """Return refoptim, computing in this way: one of those above, or with master weights."""
+    if implementation == "master":
+        return lambda optimizer, scenario: MasterRun(getattr(refoptim, optimizer), scenario, {})
     options = IMPLEMENTATIONS[implementation]
     return lambda optimizer, scenario: RefoptimRun(getattr(refoptim, optimizer), scenario, options)
 
@@ -107,7 +122,8 @@ class TorchRun:
         torch: Any = import_module("torch")
         self._torch = torch
         self._numbers = getattr(refoptim, optimizer).initial_host
-        self._params = [torch.nn.Parameter(torch.tensor(start.theta)) for start in scenario.starts]
+        self._dtype = scenario.starts[0].theta.dtype
+        self._params = [torch.nn.Parameter(self._tensor(start.theta)) for start in scenario.starts]
         groups = [
             {"params": [p for p, owner in zip(self._params, scenario.group_of, strict=True) if owner == i], **group}
             for i, group in enumerate(scenario.groups)
@@ -116,7 +132,7 @@ class TorchRun:
         self._optimizer = getattr(torch.optim, optimizer)(groups, **scenario.groups[0])
         for param, start in zip(self._params, scenario.starts, strict=True):
             if start.taken:
-                state = {name: torch.tensor(array) for name, array in start.state.items()}
+                state = {name: self._tensor(array) for name, array in start.state.items()}
                 host = start.host | ({"step": float(start.taken)} if "step" in self._numbers else {})
                 numbers = {name: torch.tensor(value) for name, value in host.items()}
                 if optimizer == "SparseAdam":
@@ -130,7 +146,7 @@ class TorchRun:
         only_sparse = isinstance(self._optimizer, self._torch.optim.SparseAdam)
         with self._torch.sparse.check_sparse_tensor_invariants():  # it warns unless asked
             for param, grad in zip(self._params, grads, strict=True):
-                tensor = None if grad is None else self._torch.tensor(grad)
+                tensor = None if grad is None else self._tensor(grad)
                 param.grad = tensor if tensor is None or not only_sparse else self._as_sparse(tensor)
             self._optimizer.step()
 
@@ -140,13 +156,24 @@ class TorchRun:
 
     def theta(self, index: int) -> Array:
         """Return a parameter's values."""
-        return self._params[index].detach().numpy()
+        return self._array(self._params[index].detach())
 
     def state(self, index: int) -> dict[str, Array]:
         """Return a parameter's state arrays."""
         entry = self._optimizer.state[self._params[index]]
         arrays = {name: value for name, value in entry.items() if name not in self._numbers}
-        return {name: value.numpy() for name, value in arrays.items() if self._torch.is_tensor(value)}
+        return {name: self._array(value) for name, value in arrays.items() if self._torch.is_tensor(value)}
+
+    # torch has no arrays of bfloat16, nor NumPy tensors: what goes over are the bits.
+    def _tensor(self, array: Array) -> Any:
+        if array.dtype.name != "bfloat16":
+            return self._torch.tensor(array)
+        return self._torch.tensor(array.view(np.int16)).view(self._torch.bfloat16)
+
+    def _array(self, tensor: Any) -> Array:
+        if tensor.dtype != self._torch.bfloat16:
+            return tensor.numpy()
+        return tensor.view(self._torch.int16).numpy().view(self._dtype)
 
 
 def torch_subject() -> Subject | None:

@@ -31,6 +31,21 @@ LIMITS = {
 # ones rounded after 1,000 steps too, but for float32's own error; without them the format loses what is small.
 HALF_LIMITS = Limits(step=0.501, mean=0.501, probe=0.501, short=4.0, median=inf, scaled=inf, state=inf)
 MASTER_LIMITS = HALF_LIMITS._replace(short=0.501, median=0.51, scaled=0.51)
+HALVES = {"fused": HALF_LIMITS, "float64": HALF_LIMITS, "master": MASTER_LIMITS}
+
+
+class RoundingLimits(NamedTuple):
+    """The limits of roundings to 16 bits, where the right one is known to the bit."""
+
+    nearest: int  # how many numbers are not the nearest, after a step in float32
+    once: int  # after one in float64, next to the middle between two numbers
+    master: int  # after some steps of a sixteenth of the distance, with master weights
+    written: int  # after a step from what was written to parameters with master weights
+    strays: int  # how many are none of the two neighbours, by stochastic rounding
+    bias: float  # how far its means are from the exact ones, in standard errors
+
+
+ROUNDING_LIMITS = RoundingLimits(nearest=0, once=0, master=0, written=0, strays=0, bias=5.0)
 
 # Two means over some thousand elements that differ by less are the same.
 MEAN_NOISE = 0.004

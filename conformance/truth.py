@@ -137,7 +137,8 @@ def errors_in_ulps(got: Array, exact: Balls, before: Array) -> Array:
 
     """
     kind, result = got.dtype.type, np.empty(got.size)
-    largest = float(finfo(got.dtype).max)
+    # Of the largest float16 itself NumPy has no spacing.
+    largest = float(np.nextafter(kind(finfo(got.dtype).max), kind(0)))
     for i, (value, ball, old) in enumerate(zip(got.ravel(), exact.ravel(), before.ravel(), strict=True)):
         scale = max(abs(float(ball.mid())), abs(float(old)))
         ulp = float(np.spacing(kind(min(scale, largest))))

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
 
 from refoptim import cli
-from refoptim.conformance import mutants, report, subjects, suite
+from refoptim.conformance import formats, mutants, report, subjects, suite
 from refoptim.conformance.case import Case, RuleMutant
 from refoptim.conformance.cases import adam, sgd, stems
 from refoptim.conformance.specials import Specials
@@ -85,6 +87,13 @@ def test_the_mean_is_compared_with_torch_where_there_is_torch():
     assert suite.failures(ours, LIMITS["fused"], None) == []
     assert suite.failures(ours, LIMITS["fused"], ours._replace(step_mean=0.277)) == []
     assert "torch" in suite.failures(ours, LIMITS["fused"], ours._replace(step_mean=0.25))[0]
+
+
+@pytest.mark.parametrize("nothing", [np.inf, np.nan])
+def test_a_mean_of_torchs_that_is_not_finite_is_none_to_compare_with(nothing):
+    ours = suite.Measured(step=1, step_mean=0.35, probe=1, states=STATES)
+    (found,) = suite.failures(ours, LIMITS["fused"], ours._replace(step_mean=nothing))
+    assert "limit" in found
 
 
 def test_float64_arithmetic_is_held_to_half_an_ulp_of_the_state_too():
@@ -173,6 +182,21 @@ def test_the_plan_covers_every_case_in_both_precisions():
     for module in stems().values():
         for case in module.CASES:
             assert {(str(case), "float32"), (str(case), "float64")} <= planned
+
+
+def test_the_first_case_of_every_optimizer_is_planned_in_16_bits():
+    planned = {(case.optimizer, np.dtype(dtype).name) for _, case, dtype in suite.plan() if formats.is_half(dtype)}
+    optimizers = {case.optimizer for module in stems().values() for case in module.CASES}
+    assert planned == set(product(optimizers, [dtype.name for dtype in formats.halves()]))
+
+
+def test_the_readme_counts_what_the_command_prints():
+    pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is not installed")
+    rows = sum(len(suite.limits_of(*entry)) for entry in suite.plan())
+    wrong = {str(mutant) for judge in (mutants, *report.OTHERS.values()) for mutant in judge.mutants()}
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert f"whole table has {rows:,} rows" in readme
+    assert f"{len(wrong):,} wrong optimizers and schedulers" in readme
 
 
 def test_case_labels_are_different():

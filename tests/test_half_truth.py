@@ -6,9 +6,8 @@ import pytest
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is not installed")
 pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
 
-import refoptim  # noqa: E402
 from refoptim.conformance.cases import stems  # noqa: E402
-from refoptim.conformance.subjects import IMPLEMENTATIONS, RefoptimRun, refoptim_subject  # noqa: E402
+from refoptim.conformance.subjects import IMPLEMENTATIONS, refoptim_subject  # noqa: E402
 from refoptim.conformance.suite import Exam, failures  # noqa: E402
 from refoptim.conformance.tolerances import HALF_LIMITS, MASTER_LIMITS  # noqa: E402
 
@@ -16,18 +15,6 @@ DTYPES = [np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)]
 STEMS = {stem: module for stem, module in stems().items() if stem not in ("cg", "lbfgs")}
 FIRST = [(stem, module.CASES[0]) for stem, module in STEMS.items()]
 OTHERS = [(stem, case) for stem, module in STEMS.items() for case in module.CASES[1:]]
-
-
-class MasterRun(RefoptimRun):
-    """refoptim with master weights: the state in the parameters' dtype, as far as an exact one has it."""
-
-    def __init__(self, optimizer, scenario):
-        super().__init__(getattr(refoptim, optimizer), scenario, {"master_weights": True})
-        self._dtype = scenario.starts[0].theta.dtype
-
-    def state(self, index):
-        arrays = super().state(index)
-        return {name: array.astype(self._dtype) for name, array in arrays.items() if name != "master_weight"}
 
 
 def judged(stem, case, dtype):
@@ -53,5 +40,5 @@ def test_a_step_under_other_options_is_too(stem, case, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_after_1000_steps_with_master_weights_the_parameters_are_the_exact_ones_rounded(dtype):
     module = STEMS["adam"]
-    measured = Exam(module.CASES[0], module, dtype, steps=(1,), size=16).measure(MasterRun)
+    measured = Exam(module.CASES[0], module, dtype, steps=(1,), size=16).measure(refoptim_subject("master"))
     assert failures(measured, MASTER_LIMITS, None) == []

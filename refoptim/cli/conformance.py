@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"--json {options.json}: there is no folder {options.json.parent}", file=sys.stderr)
         return 2
     if report.is_empty(options.filter):
-        print(f"--filter {options.filter!r} matches nothing; try AdamW, float64 or StepLR", file=sys.stderr)
+        nothing = f"--filter {options.filter!r} matches nothing; try AdamW, float64 or StepLR"
+        print(nothing, *report.left_out(), sep="\n", file=sys.stderr)
         return 2
     outcome = report.run(options.filter, quiet=options.quiet, with_automatic=options.mutants)
     print(report.text(outcome, with_mutants=options.mutants))
