@@ -26,6 +26,14 @@ OPTIMIZERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def python_hears_it():
+    """Handle SIGINT as Python does: who starts the tests in the background of a script has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def build(name, groups=1):
     kind, options = OPTIMIZERS[name]
     params = [optim.Parameter(np.random.default_rng(i).standard_normal((4, 5))) for i in range(groups)]
@@ -104,7 +112,8 @@ def test_an_interrupt_wherever_python_looks_for_one(name, groups):
 
 
 STORM = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 import refoptim as optim
 from refoptim.kernels import jit
@@ -149,12 +158,14 @@ def test_many_interrupts_at_random_moments(groups, threshold):
     rng = np.random.default_rng(8)
     command = [sys.executable, "-c", STORM, groups, str(threshold)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        pause = threading.Event()
+        pause, watch = threading.Event(), threading.Timer(300, child.kill)
+        watch.start()
         for number in range(60):
             assert child.stdout.readline() == f"{number}\n"
             pause.wait(rng.uniform(0, 0.003))
             child.send_signal(signal.SIGINT)
         assert json.loads(child.stdout.readline()) == {"counts": 1, "same": True}
+        watch.cancel()
     assert child.returncode == 0
 
 
