@@ -165,7 +165,11 @@ def test_a_package_in_a_zip_file(package, room):
 
 def test_a_disk_that_is_full(package):
     resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX's")
-    before = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))"
+    # Python itself would leave half of a module's bytecode.
+    before = (
+        "import resource; sys.dont_write_bytecode = True; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))"
+    )
     assert resource.RLIMIT_FSIZE >= 0
     found = step(package, before=before)
     assert (found["misses"], len(found["heard"])) == (1, 1)

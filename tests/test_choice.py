@@ -25,8 +25,8 @@ def run(name, monkeypatch, **options):
     """Return the parameter after some steps, and how often the formula was evaluated for them."""
     from refoptim import implementations
 
-    evaluate, calls = implementations._evaluate, []
-    monkeypatch.setattr(implementations, "_evaluate", lambda *arguments: (calls.append(1), evaluate(*arguments)))
+    evaluate, calls = implementations.evaluate, []
+    monkeypatch.setattr(implementations, "evaluate", lambda *arguments: (calls.append(1), evaluate(*arguments)))
     rng = np.random.default_rng(0)
     shape = (3, 2) if name == "Muon" else (5,)
     params = [optim.Parameter(rng.standard_normal(shape)) for _ in range(3)]

@@ -41,7 +41,7 @@ REGISTERS, MOST_THREADS, BYTES_ON_THE_WAY = 65_536, 2048, 32_768
 # A division in float64 takes registers in which more could be on the way. Muon divides once, beside 15 products.
 FEWER_BYTES = {("scaling.divided_gpu", "float64"): 20_480}
 FILES = [import_module(f"refoptim.kernels.{module.name}") for module in pkgutil.iter_modules(kernels.__path__)]
-MODULES = [module for module in FILES if hasattr(module, "Scalars")]  # the others have no rules
+MODULES = [module for module in FILES if getattr(module, "Scalars", None)]  # the others have no rules
 KERNELS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": (module, kernel)  # two stems may have a rule of one name
     for module in MODULES

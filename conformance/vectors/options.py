@@ -8,7 +8,18 @@ import refoptim
 from refoptim.conformance.case import Case
 
 # What says how something is computed, not what.
-_HOW = {"params", "foreach", "fused", "capturable", "differentiable", "arithmetic", "dialect"}
+_HOW = {
+    "params",
+    "foreach",
+    "fused",
+    "capturable",
+    "differentiable",
+    "arithmetic",
+    "dialect",
+    "master_weights",
+    "rounding",
+    "seed",
+}
 # Without these an optimizer is not itself: they are asked of everyone.
 _SELF = {"lr", "betas", "eps", "alpha", "rho", "etas", "step_sizes", "lambd", "t0", "beta2_decay", "d", "ns_steps"}
 _SELF |= {"ns_coefficients", "momentum_decay"}
