@@ -116,7 +116,8 @@ class History:
 
 def _sum(g: Any, ys: Sequence[Any], steps: Sequence[Any], alpha: Any, scale: float, rest: Any) -> Any:
     """Return the vector that the two loops lead to, given their factors."""
-    if not on_gpu(g):
+    # For a few elements the loops that are compiled already do, and a first step waits for one less.
+    if g.size > CHUNK and not on_gpu(g):
         d = empty(g.size, g.dtype, g)
         with np.errstate(over="ignore"):
             multiples = np.array([*-alpha[::-1], *rest, scale]).astype(g.dtype)

@@ -108,6 +108,8 @@ def products(rows: Sequence[Any], columns: Sequence[Any]) -> Any:
     high, low = np.empty((2, *shape, -(-like.size // CHUNK)))
     chunks, moved = high.shape[2], (len(rows) + len(columns)) * like.nbytes
     products_cpu.run(chunks, TURN, moved, like, addresses(rows), addresses(columns), high, low)
+    if chunks == 1:  # there is nothing to add up, and nothing to compile for it
+        return np.array([[rounded(*pair) for pair in zip(*row)] for row in zip(high[:, :, 0], low[:, :, 0])])
     totals = np.empty(shape)
     totals_cpu.run(len(rows), 1, high.nbytes, totals, high, low)
     return totals
