@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels import matmul_gpu as gpu
-from refoptim.kernels.jit import CpuTasks, cpu_part, share
+from refoptim.kernels.jit import CpuTasks, cpu_loop, cpu_part, share
 from refoptim.kernels.memory import on_gpu
 
 HEIGHT = 6  # rows of a tile: with AVX2's 16 registers, 12 hold the sums of 64 bytes of columns
@@ -95,11 +95,40 @@ def product_cpu(out, a, strips, symmetric, first, stop):
 _product = CpuTasks(product_cpu)
 
 
-def _multiply(out: Any, a: Any, strips: Any, symmetric: int) -> None:
+@cpu_loop
+def small_product_cpu(out, a, b, strips, symmetric):
+    """Compute a @ b, or if that is symmetric a @ b.T, in one call: for small matrices calls are what takes time.
+
+    ``b`` is flat, and ``strips`` is full of zeros.
+    """
+    rows, columns = out.shape
+    depth, width = strips.shape[1:]
+    # One loop for both products, because a first step waits until it is compiled.
+    across, down = (depth, 1) if symmetric else (1, columns)
+    for column in range(columns):
+        for k in range(depth):
+            strips[column // width, k, column % width] = b[column * across + k * down]
+    for top in range(0, rows, BAND):
+        _compute_band(out, a, strips, top, symmetric * (top // width))
+    if symmetric:
+        for i in range(rows):
+            for j in range(i):
+                out[i, j] = out[j, i]
+
+
+def _multiply(out: Any, a: Any, b: Any, symmetric: int) -> None:
     # A band is as much as a thread takes at a time. Those of a symmetric product get shorter: none waits for long.
     bands, terms = -(-out.shape[0] // BAND), out.size * a.shape[1]
-    if terms < SERIAL_BELOW or not share(_product.serial, (out, a, strips, symmetric, 0, 0), 0, bands, 1):
+    if terms < SERIAL_BELOW:
+        width = LINE // out.itemsize
+        strips = np.zeros((-(-out.shape[1] // width), a.shape[1], width), out.dtype)
+        small_product_cpu.serial(out, a, b.reshape(-1), strips, symmetric)
+        return
+    strips = _strips(b.T if symmetric else b)
+    if not share(_product.serial, (out, a, strips, symmetric, 0, 0), 0, bands, 1):
         _product.serial(out, a, strips, symmetric, 0, bands)
+    if symmetric:
+        mirror(out)
 
 
 def matmul(out: Any, a: Any, b: Any) -> None:
@@ -110,7 +139,7 @@ def matmul(out: Any, a: Any, b: Any) -> None:
     if on_gpu(out):
         gpu.matmul(out, a, b)
     else:
-        _multiply(out, a, _strips(b), 0)
+        _multiply(out, a, b, 0)
 
 
 def gram(out: Any, a: Any) -> None:
@@ -121,8 +150,7 @@ def gram(out: Any, a: Any) -> None:
     if on_gpu(out):
         gpu.gram(out, a)
     else:
-        _multiply(out, a, _strips(a.T), 1)
-        mirror(out)
+        _multiply(out, a, a, 1)
 
 
 def transposed(a: Any, empty: Any) -> Any:
@@ -159,10 +187,12 @@ def _strips(b: Any) -> Any:
 
 
 def _check(out: Any, *factors: Any) -> None:
+    gpu = on_gpu(out)
     for array in (out, *factors):
         # The compiled code reads memory as these say that it is.
-        contiguous = array.is_c_contiguous() if on_gpu(array) else array.flags.c_contiguous
-        if not (array.dtype == out.dtype and contiguous and array.ndim == 2 and on_gpu(array) == on_gpu(out)):
+        same = array.dtype == out.dtype and array.ndim == 2 and on_gpu(array) == gpu
+        if not (same and (array.is_c_contiguous() if gpu else array.flags.c_contiguous)):
             raise ValueError(f"a product takes C-contiguous matrices of one type, but got {array.dtype}, {array.shape}")
-    if not on_gpu(out) and any(np.may_share_memory(out, factor) for factor in factors):
-        raise ValueError("out must not share memory with a factor")
+    for factor in factors:
+        if not gpu and np.may_share_memory(out, factor):
+            raise ValueError("out must not share memory with a factor")
