@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
+from refoptim.kernels.arithmetic import fma, sqrt, unpack
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
+from refoptim.kernels.tiles import over
 
 
 class Scalars(NamedTuple):
@@ -39,6 +40,4 @@ _adadelta_cpu, adadelta_gpu = cpu_rule(adadelta), gpu_elementwise(adadelta)
 
 @cpu_kernel
 def adadelta_cpu(theta, g, v, u, scalars):
-    h = Scalars(*unpack(Scalars, scalars))
-    for i in range(theta.size):
-        theta[i], v[i], u[i] = _adadelta_cpu(widen(theta[i], h), widen(g[i], h), widen(v[i], h), widen(u[i], h), h)
+    over(_adadelta_cpu, (theta, g, v, u), Scalars(*unpack(Scalars, scalars)))

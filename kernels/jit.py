@@ -103,11 +103,23 @@ class CpuKernel(CpuLoop):
         rule, compiled = self._names[self.name.removesuffix("_cpu")], self._names[f"_{self.name}"]
         return import_module("refoptim.kernels.half_loops").HalfLoops(rule, compiled)
 
+    @cached_property
+    def tiled(self) -> CpuLoop:
+        """The loop for scalars that are wider than the arrays' elements: see the module ``tiles``."""
+        rule = self._names[self.name.removesuffix("_cpu")]
+        return import_module("refoptim.kernels.tiles").tiled(rule)
+
+    def loop(self, first: Any, scalars: Any) -> CpuLoop:
+        """Return the loop for arrays like this one, and such scalars."""
+        return self.tiled if first.dtype.itemsize < scalars.dtype.itemsize else self
+
     def __call__(self, first: Any, *arguments: Any) -> None:
         """Run over the first array; the arguments are the other arrays, of the same size, and the packed scalars."""
         if isinstance(first, np.ndarray):
             if first.dtype.itemsize == 2:
                 self.half.nearest((first, *arguments[:-1]), arguments[-1])
+            elif first.dtype.itemsize < arguments[-1].dtype.itemsize:
+                self.tiled(first, *arguments)
             else:
                 super().__call__(first, *arguments)
             return
@@ -117,10 +129,10 @@ class CpuKernel(CpuLoop):
         self.twin.launch(first, *arrays, h)
 
 
-def entry(kernel: Callable[..., Any], first: Any) -> Callable[..., Any]:
+def entry(kernel: Callable[..., Any], first: Any, scalars: Any) -> Callable[..., Any]:
     """Return what to call, now and later, for arrays like this one: the compiled code itself, if they are small."""
     if isinstance(kernel, CpuKernel) and isinstance(first, np.ndarray) and kernel.is_short(first):
-        return kernel.serial
+        return kernel.loop(first, scalars).serial
     return kernel
 
 

@@ -99,7 +99,8 @@ def cpu_kernels():
 
 
 def signatures():
-    return {name: kernel.serial.signatures for name, kernel in cpu_kernels().items()}
+    loops = {name: (kernel, vars(kernel).get("tiled")) for name, kernel in cpu_kernels().items()}
+    return {name: [loop.serial.signatures for loop in both if loop] for name, both in loops.items()}
 
 
 def steps(optimizer, params, count=2):
