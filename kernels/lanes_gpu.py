@@ -10,12 +10,12 @@ As in ``arithmetic``, the plain functions are what the CUDA simulator runs, and 
 from collections.abc import Sequence
 from typing import Any
 
-from llvmlite import ir
 from numba import float64, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from refoptim.kernels.strips import ACCESS, address
+from refoptim.kernels.elements import ACCESS, Strip, number
+from refoptim.kernels.strips import address
 
 # The rows of lanes that a thread has asked for at once.
 ROWS = 4
@@ -50,7 +50,7 @@ def take_few(take: Any, pairs: Any, arrays: Any, i: Any, stop: Any, h: Any) -> A
     """Take one row, as far as it has elements."""
     taken = list(pairs)
     for j in range(min(len(pairs) // 2, stop - i)):
-        elements = (float64(x[i + j]) for x in arrays)
+        elements = (float64(number(x[i + j])) for x in arrays)
         taken[2 * j : 2 * j + 2] = take(*taken[2 * j : 2 * j + 2], *elements, h)
     return tuple(taken)
 
@@ -77,9 +77,10 @@ def _to_float64(context, builder, value, kind):
     return context.cast(builder, value, kind, types.float64)
 
 
-def _pointers(context, builder, arrays, values, i):
-    pairs = zip(arrays, cgutils.unpack_tuple(builder, values))
-    return [builder.gep(context.make_array(x)(context, builder, value).data, [i]) for x, value in pairs]
+def _elements(context, builder, arrays, value, i, count):
+    """Load so many neighbours, and return those of all arrays, one after the other."""
+    strip = Strip(context, builder, arrays, value, i, count)
+    return list(zip(*(strip.numbers(place, types.float64) for place in range(len(arrays)))))
 
 
 @_intrinsic
@@ -97,19 +98,12 @@ def _begun(typing_context, arrays, first, second):
 def _take_rows(typing_context, take, pairs, arrays, i, stride, h):
     taken, count = _taking(typing_context, take, arrays, h), _count(arrays)
 
-    def loaded(context, builder, x, start):
-        vector = builder.bitcast(start, ir.VectorType(start.type.pointee, count).as_pointer())
-        elements = builder.load(vector, align=ACCESS)
-        extracted = [builder.extract_element(elements, ir.IntType(32)(j)) for j in range(count)]
-        return [_to_float64(context, builder, element, x.dtype) for element in extracted]
-
     def generate(context, builder, signature, arguments):
         i, stride = (context.cast(builder, arguments[n], signature.args[n], types.intp) for n in (3, 4))
         rows = []
         # All loads come first: none waits for what another has brought.
         for _ in range(ROWS):
-            pointers = _pointers(context, builder, arrays, arguments[2], i)
-            rows.append(list(zip(*(loaded(context, builder, *item) for item in zip(arrays, pointers)))))
+            rows.append(_elements(context, builder, arrays, arguments[2], i, count))
             i = builder.add(i, stride)
         numbers = cgutils.unpack_tuple(builder, arguments[1])
         for row in rows:
@@ -131,8 +125,7 @@ def _take_few(typing_context, take, pairs, arrays, i, stop, h):
         for lane in (slice(j, j + 2) for j in range(0, len(numbers), 2)):
             before, outside = numbers[lane], builder.block
             with builder.if_then(builder.icmp_signed("<", i, stop)):
-                pointers = _pointers(context, builder, arrays, arguments[2], i)
-                elements = [_to_float64(context, builder, builder.load(p), x.dtype) for p, x in zip(pointers, arrays)]
+                (elements,) = _elements(context, builder, arrays, arguments[2], i, 1)
                 after, inside = taken(context, builder, before, elements, arguments[5]), builder.block
             for place, (old, new) in enumerate(zip(before, after), start=lane.start):
                 numbers[place] = builder.phi(old.type)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from refoptim.kernels.elements import move
+from refoptim.kernels.half import as_bits
 from refoptim.kernels.jit import GpuKernel, cuda, current_stream, gpu_kernel
 
 # Temporaries that no step uses at the moment, by device, stream, shape and dtype.
@@ -80,11 +82,11 @@ def to_host(x: Any) -> Any:
     if not on_gpu(x):
         return x
     stream = current_stream()
-    copy = x.copy_to_host(stream=stream)
+    copy = as_bits(x).copy_to_host(stream=stream)
     if stream:
         # With a stream, Numba does not wait.
         stream.synchronize()
-    return copy
+    return copy if copy.dtype == x.dtype else copy.view(x.dtype)
 
 
 def to_gpu(x: Any) -> Any:
@@ -108,7 +110,9 @@ def assign(target: Any, source: Any) -> None:
     """
     if not on_gpu(target):
         target[...] = to_host(source)
-    elif source.dtype == target.dtype:
+        return
+    target, source = as_bits(target), as_bits(source)
+    if source.dtype == target.dtype:
         if target.size:
             target.copy_to_device(source, stream=current_stream())
     else:
@@ -118,9 +122,9 @@ def assign(target: Any, source: Any) -> None:
 
 @gpu_kernel
 def convert_gpu(target, source):
-    """Copy numbers of one type into an array of another."""
+    """Copy numbers of one type into an array of another, those of 16 bits by their bits."""
     for i in range(cuda.grid(1), target.size, cuda.gridsize(1)):
-        target[i] = source[i]
+        move(target, source, i)
 
 
 def launch(kernel: GpuKernel, blocks: Any, threads: Any, *arguments: Any) -> None:

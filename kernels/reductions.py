@@ -185,7 +185,7 @@ def norm(x: Any, p: float = 2.0) -> float:
     if any(map(on_gpu, arrays)):
         if p in _SAME_EVERYWHERE and all(map(on_gpu, arrays)):
             return gpu.norm(arrays, p)
-        arrays = list(map(to_host, arrays))
+        arrays = [widened(to_host(array)) for array in arrays]
     return _norm(arrays, p)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refoptim.kernels import folds_gpu
+from refoptim.kernels.half import as_bits
 from refoptim.kernels.jit import GpuKernel
 from refoptim.kernels.lanes_gpu import aligned, lanes_of_a_thread
 from refoptim.kernels.memory import convert_gpu, launch, temporaries, to_gpu, to_host
@@ -72,7 +73,7 @@ def _sum_chunks(term: Term, arrays: Sequence[Any], sums: Any, chunk: Any) -> Non
         whole = (x.size - head) // CHUNK
         end = head + whole * CHUNK
         if head:
-            convert_gpu.launch(chunk[filled : filled + head], x[:head])
+            convert_gpu.launch(chunk[filled : filled + head], as_bits(x[:head]))
             filled += head
         if filled == CHUNK:
             term(chunk, sums, column)
@@ -82,7 +83,7 @@ def _sum_chunks(term: Term, arrays: Sequence[Any], sums: Any, chunk: Any) -> Non
             column += whole
         if end < x.size:
             filled = x.size - end
-            convert_gpu.launch(chunk[:filled], x[end:])
+            convert_gpu.launch(chunk[:filled], as_bits(x[end:]))
     if filled:
         term(chunk[:filled], sums, column)
 
@@ -145,6 +146,7 @@ def _joined(kernel: GpuKernel, found: Any, empty: Empty) -> Any:
 
 def _launch(kernel: GpuKernel, arrays: Sequence[Any], *others: Any) -> None:
     """Launch a kernel of chunks: a block has one, and of its lanes a thread those that one load fills."""
+    arrays = list(map(as_bits, arrays))
     threads = LANES // lanes_of_a_thread([x.dtype.itemsize for x in arrays])
     launch(kernel, _chunks(arrays[0].size), threads, *arrays, aligned(*arrays), *others)
 

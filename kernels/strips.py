@@ -5,24 +5,26 @@ elements of the widest of its arrays: so neighbouring threads read and write nei
 first element from which all arrays are aligned, and behind the last strip, is stepped element by element; so is
 everything, where the arrays have no such element.
 
+Numbers of 16 bits come as their bits, as in ``half``: loads are widened to float32, and each result is rounded once.
+
 As in ``arithmetic``, the plain functions are what the CUDA simulator runs, and compiled code has the overloads.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from importlib import import_module
+from itertools import chain
 from types import FunctionType
 from typing import Any
 
-from llvmlite import ir
-from numba import typeof, types
+from numba import from_dtype, typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from refoptim.kernels import half_numbers
 from refoptim.kernels.arithmetic import unpack, widen
+from refoptim.kernels.elements import ACCESS, Strip, number, put
 from refoptim.kernels.jit import SIMULATED, GpuKernel, Row, cuda, gpu_rule, grid, launch_with_numbers, loaded, renamed
-
-# The most bytes that one instruction moves for a thread; their address must be a multiple of it.
-ACCESS = 16
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -31,17 +33,29 @@ _intrinsic: Any = intrinsic
 class RuleKernel(GpuKernel):
     """The CUDA kernel of a rule, compiled when it is first launched."""
 
+    suffix = ""
+
     def __init__(self, rule: Callable[..., Any]) -> None:
         assert isinstance(rule, FunctionType)
         self.__doc__ = rule.__doc__
-        self.name = f"{rule.__name__}_gpu"
+        self.name = f"{rule.__name__}{self.suffix}_gpu"
         self.rule = rule
         self._compiled: dict[Any, Any] = {}
+
+    @property
+    def steps(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        """What steps an element, and what a strip."""
+        return step, step_strip
+
+    @cached_property
+    def half(self) -> Any:
+        """The kernels of the rule over parameters of 16 bits: see the module ``half_strips``."""
+        return import_module("refoptim.kernels.half_strips").HalfKernels(self)
 
     @cached_property
     def function(self) -> FunctionType:
         """The kernel as a plain function, the rule in it compiled for the device."""
-        rule = gpu_rule(self.rule).value
+        rule, (step, step_strip) = gpu_rule(self.rule).value, self.steps
 
         def kernel(arrays, size, head, wide, strips, h):
             i = cuda.grid(1)
@@ -54,7 +68,7 @@ class RuleKernel(GpuKernel):
 
     def reading(self, kind: Any) -> FunctionType:
         """Return the kernel that finds its scalars on the GPU."""
-        rule = gpu_rule(self.rule).value
+        rule, (step, step_strip) = gpu_rule(self.rule).value, self.steps
 
         def kernel(arrays, size, head, wide, strips, row):
             i = cuda.grid(1)
@@ -64,15 +78,15 @@ class RuleKernel(GpuKernel):
             if i < size - wide * strips:
                 step(rule, arrays, i if i < head else i + wide * strips, h)
 
-        return renamed(loaded(kernel), f"{self.rule.__name__}_reading_gpu", self.rule.__module__)
+        return renamed(loaded(kernel), f"{self.rule.__name__}{self.suffix}_reading_gpu", self.rule.__module__)
 
-    def compiled(self, itemsizes: Sequence[int], h: Any) -> Any:
-        """Return the kernel for arrays with elements of these sizes and scalars of this type."""
+    def compiled(self, dtypes: Sequence[Any], h: Any, *others: Any) -> Any:
+        """Return the kernel for arrays of these dtypes, as kernels see them, and scalars of this type."""
         reads = isinstance(h, Row)
-        key = (*itemsizes, h.numbers.dtype if reads else type(h[0]), reads)
+        key = (*dtypes, h.numbers.dtype if reads else type(h[0]), reads)
         if key not in self._compiled:
             function = self.reading(h.kind) if reads else self.function
-            self._compiled[key] = cuda.jit(signature(itemsizes, h))(function)
+            self._compiled[key] = cuda.jit(signature(dtypes, h, *others))(function)
         return self._compiled[key]
 
     def launch(self, first: Any, *arguments: Any) -> None:
@@ -80,21 +94,25 @@ class RuleKernel(GpuKernel):
 
         The host does not wait for the end.
         """
-        arrays, h = (first, *arguments[:-1]), arguments[-1]
-        if not first.size:
+        self.launch_with((first, *arguments[:-1]), arguments[-1])
+
+    def launch_with(self, arrays: Sequence[Any], h: Any, *others: Any) -> None:
+        """Launch with more behind the scalars: tuples of numbers, and arrays, of which a kernel gets the addresses."""
+        size, dtypes = arrays[0].size, [half_numbers.seen(x.dtype) for x in arrays]
+        if not size:
             return
-        itemsizes = [x.dtype.itemsize for x in arrays]
         addresses = [address(x) for x in arrays]
-        head, wide, strips = layout(first.size, itemsizes, addresses)
-        blocks, threads = grid(max(strips, first.size - wide * strips))
+        head, wide, strips = layout(size, [dtype.itemsize for dtype in dtypes], addresses)
+        blocks, threads = grid(max(strips, size - wide * strips))
         try:
-            kernel = self.compiled(itemsizes, h)
+            kernel = self.compiled(dtypes, h, *others)
+            given = [h.numbers if isinstance(h, Row) else h, *others]
             if SIMULATED:
-                scalars = h.numbers if isinstance(h, Row) else h
-                kernel[blocks, threads](arrays, first.size, head, wide, strips, scalars)
+                arrays = tuple(x.view(dtype) for x, dtype in zip(arrays, dtypes))
+                kernel[blocks, threads](arrays, size, head, wide, strips, *given)
             else:
-                scalars = (address(h.numbers),) if isinstance(h, Row) else h
-                launch_with_numbers(kernel, blocks, threads, (*addresses, first.size, head, wide, strips, *scalars))
+                numbers = chain.from_iterable(item if isinstance(item, tuple) else (address(item),) for item in given)
+                launch_with_numbers(kernel, blocks, threads, (*addresses, size, head, wide, strips, *numbers))
         except Exception as error:
             raise self.failure(error) from error
 
@@ -104,12 +122,12 @@ def gpu_elementwise(rule: Callable[..., Any]) -> RuleKernel:
     return RuleKernel(rule)
 
 
-def signature(itemsizes: Sequence[int], h: Any) -> Any:
+def signature(dtypes: Sequence[Any], h: Any, *others: Any) -> Any:
     """Return the types of a kernel's arguments."""
-    kinds = {4: types.float32, 8: types.float64}
-    arrays = types.Tuple([types.CPointer(kinds[itemsize]) for itemsize in itemsizes])
-    scalars = types.CPointer(kinds[h.numbers.dtype.itemsize]) if isinstance(h, Row) else typeof(h)
-    return types.void(arrays, types.int64, types.int64, types.int64, types.int64, scalars)
+    arrays = types.Tuple([types.CPointer(from_dtype(dtype)) for dtype in dtypes])
+    given = [h.numbers if isinstance(h, Row) else h, *others]
+    kinds = [typeof(item) if isinstance(item, tuple) else types.CPointer(from_dtype(item.dtype)) for item in given]
+    return types.void(arrays, types.int64, types.int64, types.int64, types.int64, *kinds)
 
 
 def width(itemsizes: Sequence[int]) -> int:
@@ -130,12 +148,17 @@ def address(x: Any) -> int:
     return x.ctypes.data if SIMULATED else x.device_ctypes_pointer.value
 
 
+def results_of(rule: Any, numbers: Any, h: Any) -> Any:
+    """Return what a rule returns for these numbers, in the type of the scalars, as a tuple."""
+    results = rule(*(widen(x, h) for x in numbers), h)
+    return results if isinstance(results, tuple) else (results,)
+
+
 def step(rule: Any, arrays: Any, i: Any, h: Any) -> None:
     """Step element i."""
-    results = rule(*(widen(x[i], h) for x in arrays), h)
-    results = results if isinstance(results, tuple) else (results,)
-    for target, result in zip(_targets(arrays, len(results)), results):
-        target[i] = result
+    results = results_of(rule, (number(x[i]) for x in arrays), h)
+    for place, result in zip(changed(len(arrays), len(results)), results):
+        put(arrays[place], i, result)
 
 
 def step_strip(rule: Any, arrays: Any, i: Any, h: Any) -> None:
@@ -144,60 +167,44 @@ def step_strip(rule: Any, arrays: Any, i: Any, h: Any) -> None:
         step(rule, arrays, i + j, h)
 
 
-def _targets(arrays: Any, results: int) -> Any:
-    """Return the arrays that a rule with this many results changes."""
-    return (arrays[0], *arrays[len(arrays) + 1 - results :])
+def changed(arrays: int, results: int) -> list[int]:
+    """Return which of so many arrays a rule with so many results changes."""
+    return [0, *range(arrays + 1 - results, arrays)]
+
+
+def call_of(typing_context: Any, rule: Any, count: int, h: Any) -> tuple[Callable[..., list[Any]], int]:
+    """Return what generates a call of the rule with so many numbers, and how many results it has."""
+    signature = rule.get_call_type(typing_context, (*[h[0]] * count, h), {})
+    results = len(signature.return_type) if isinstance(signature.return_type, types.BaseTuple) else 1
+
+    def call(context: Any, builder: Any, numbers: Sequence[Any], scalars: Any) -> list[Any]:
+        function = context.get_function(rule, signature)
+        context.add_linking_libs(function.libs)
+        result = function(builder, (*numbers, scalars))
+        return cgutils.unpack_tuple(builder, result) if results > 1 else [result]
+
+    return call, results
 
 
 def _compile(typing_context, rule, arrays, i, h, wide):
     """Return the signature of a step of this many elements, and what generates its code."""
-    kind = h[0]
-    signature = rule.get_call_type(typing_context, (*[kind] * len(arrays), h), {})
-    results = len(signature.return_type) if isinstance(signature.return_type, types.BaseTuple) else 1
+    call, results = call_of(typing_context, rule, len(arrays), h)
 
-    def generate(context, builder, outer, arguments):
-        call = context.get_function(rule, signature)
-        context.add_linking_libs(call.libs)
-        values = cgutils.unpack_tuple(builder, arguments[1])
-        starts = [_start(context, builder, x, value) for x, value in zip(arrays, values)]
-        vectors = [(x, _vector(builder, start, arguments[2], wide)) for x, start in zip(arrays, starts)]
-        elements = zip(*(_load(context, builder, x, vector, kind) for x, vector in vectors))
-        rows = [call(builder, (*row, arguments[3])) for row in elements]
-        columns = zip(*(cgutils.unpack_tuple(builder, row) for row in rows)) if results > 1 else [rows]
-        for (x, vector), column in zip(_targets(vectors, results), columns):
-            _store(context, builder, x, vector, kind, column)
+    def generate(context, builder, signature, arguments):
+        _, values, i, scalars = arguments
+        strip = Strip(context, builder, arrays, values, i, wide)
+        rows = zip(*(strip.numbers(place, h[0]) for place in range(len(arrays))))
+        columns = zip(*(call(context, builder, row, scalars) for row in rows))
+        for place, column in zip(changed(len(arrays), results), columns):
+            strip.store(place, [strip.rounded(x, h[0], strip.kinds[place]) for x in column])
         return context.get_dummy_value()
 
     return types.void(rule, arrays, i, h), generate
 
 
-def _start(context, builder, x, value):
-    """Return where an array begins. That of a rule's kernel is an address."""
-    return context.make_array(x)(context, builder, value).data if isinstance(x, types.Array) else value
-
-
-def _vector(builder, start, i, wide):
-    """Return a pointer to this many elements of an array."""
-    first = builder.gep(start, [i])
-    return builder.bitcast(first, ir.VectorType(first.type.pointee, wide).as_pointer())
-
-
-def _load(context, builder, x, vector, kind):
-    loaded, wide = builder.load(vector, align=_size(x, vector)), vector.type.pointee.count
-    elements = [builder.extract_element(loaded, ir.IntType(32)(j)) for j in range(wide)]
-    return [context.cast(builder, element, x.dtype, kind) for element in elements]
-
-
-def _store(context, builder, x, vector, kind, column):
-    stored = vector.type.pointee(ir.Undefined)
-    for j, result in enumerate(column):
-        element = context.cast(builder, result, kind, x.dtype)
-        stored = builder.insert_element(stored, element, ir.IntType(32)(j))
-    builder.store(stored, vector, align=_size(x, vector))
-
-
-def _size(x, vector):
-    return vector.type.pointee.count * x.dtype.bitwidth // 8
+def wide_of(arrays: Any) -> int:
+    """Return how many elements a strip has, given the types of its arrays."""
+    return width([x.dtype.bitwidth // 8 for x in arrays])
 
 
 @_intrinsic
@@ -207,7 +214,7 @@ def _step(typing_context, rule, arrays, i, h):
 
 @_intrinsic
 def _step_strip(typing_context, rule, arrays, i, h):
-    return _compile(typing_context, rule, arrays, i, h, width([x.dtype.bitwidth // 8 for x in arrays]))
+    return _compile(typing_context, rule, arrays, i, h, wide_of(arrays))
 
 
 @overload(step, target="generic")

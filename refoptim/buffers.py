@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, dtype_name, is_half
+from .arrays import Array, dtype_name
 from .cpu import ALIGNMENT, CPU, Device, aligned_zeros
 
-__all__ = ["ACCEPTED", "ACCEPTED_ON_GPU", "ALIGNMENT", "REAL_TYPE", "Array", "FlatBuffer", "aligned_zeros"]
+__all__ = ["ACCEPTED", "ALIGNMENT", "REAL_TYPE", "Array", "FlatBuffer", "aligned_zeros"]
 
 
 class _RealTypes(dict[np.dtype[Any], np.dtype[Any]]):
@@ -34,9 +34,8 @@ REAL_TYPE = _RealTypes(
     }
 )
 
-# The same by name. Those of 16 bits are the last two.
+# The same by name.
 ACCEPTED = (*(dtype.name for dtype in REAL_TYPE), "bfloat16")
-ACCEPTED_ON_GPU = ACCEPTED[:-2]
 
 
 class FlatBuffer:
@@ -50,8 +49,6 @@ class FlatBuffer:
     __slots__ = ("device", "dtype", "grad", "missing", "moves", "theta")
 
     def __init__(self, dtype: np.dtype[Any], size: int, device: Device = CPU) -> None:
-        if is_half(dtype) and device is not CPU:
-            raise TypeError(f"{dtype} parameters are on the CPU, none on {device.name}: write array.astype(np.float32)")
         self.dtype = dtype
         self.device = device
         real = REAL_TYPE[dtype]

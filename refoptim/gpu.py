@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import kernels
-from .arrays import Array, library
+from .arrays import Array, dtype_name, library
 from .cpu import Device, Launch
 
 # CUDA's number for the stream that numba.cuda calls 0.
@@ -51,7 +51,8 @@ class Gpu(Device):
                 kernels.jit.cuda.current_context()  # of this thread: the others have their own
                 memset(flat, 0, flat.nbytes, stream=kernels.jit.current_stream())
             else:
-                kernels.rows.fill_gpu.launch(flat, flat.dtype.type(value))
+                number = kernels.half.as_bits(np.full(1, value, flat.dtype))[0]
+                kernels.rows.fill_gpu.launch(kernels.half.as_bits(flat), number)
 
     def copy(self, target: Any, source: Any) -> None:
         """Copy an array, this GPU's or NumPy's, into one of this GPU's of the same shape and dtype.
@@ -62,10 +63,12 @@ class Gpu(Device):
             return
         with self.here():
             target, stream = self.kernels_array(target), kernels.jit.current_stream()
+            bits = kernels.half.as_bits  # Numba has no bfloat16
             if isinstance(source, np.ndarray):
-                target.copy_to_device(np.asarray(source, target.dtype, order="C"), stream=stream)
+                source = np.asarray(source, target.dtype, order="C")
+                bits(target).copy_to_device(bits(source), stream=stream)
                 return
-            source = self.kernels_array(source)
+            target, source = bits(target), bits(self.kernels_array(source))
             if source.is_c_contiguous():
                 target.copy_to_device(source, stream=stream)
             else:
@@ -98,7 +101,10 @@ class Gpu(Device):
 
     def _shown(self, array: Any) -> Any:
         with self.here():
-            return cupy().asarray(array) if is_shared(array) and cupy() else array
+            if not (is_shared(array) and _cupy_has(array.dtype)):
+                return array
+            shown = cupy().asarray(kernels.half.as_bits(array))
+            return shown if shown.dtype == array.dtype else shown.view(array.dtype)
 
     def kernels_array(self, array: Any) -> Any:
         """Return an array of this GPU's as kernels see it, without a copy. What is to write it comes first."""
@@ -108,14 +114,18 @@ class Gpu(Device):
         with self.here():
             # The handle is the consumer's: the producer's stream is made to come before it, without the host.
             view = view_of(array, stream_ptr=_handle(kernels.jit.current_stream()))
+            dtype = _dtype_of(view)
+            # The protocol has no name for bfloat16.
+            bits = np.dtype(np.uint16) if dtype.itemsize == 2 else dtype
             interface = {
                 "shape": tuple(view.shape),
-                "strides": None if view.strides is None else tuple(view.dtype.itemsize * n for n in view.strides),
-                "typestr": view.dtype.str,
+                "strides": None if view.strides is None else tuple(dtype.itemsize * n for n in view.strides),
+                "typestr": bits.str,
                 "data": (view.ptr, view.readonly),
                 "version": 3,
             }
-            return kernels.jit.cuda.from_cuda_array_interface(interface, owner=view, sync=False)
+            found = kernels.jit.cuda.from_cuda_array_interface(interface, owner=view, sync=False)
+            return found if bits == dtype else found.view(dtype)
 
     def check_formulas(self) -> None:
         """Raise if CuPy is not installed, which formulas compute with."""
@@ -148,6 +158,14 @@ class Gpu(Device):
     @cached_property
     def _is_alone(self) -> bool:
         return len(kernels.jit.cuda.gpus) == 1
+
+
+def _dtype_of(view: Any) -> np.dtype[Any]:
+    """Return the dtype of another library's array. Raise if it takes ml_dtypes, and that is not installed."""
+    try:
+        return view.dtype
+    except NotImplementedError as error:
+        raise TypeError(f"bfloat16 needs ml_dtypes, write pip install 'refoptim[half]': {error}") from error
 
 
 def is_numbas(array: Any) -> bool:
@@ -195,6 +213,11 @@ def cupy() -> Any:
         return import_module("cupy")
     except ImportError:
         return None
+
+
+def _cupy_has(dtype: np.dtype[Any]) -> bool:
+    """Return whether CuPy is installed, and has arrays of this dtype."""
+    return bool(cupy()) and (dtype_name(dtype) != "bfloat16" or int(cupy().__version__.partition(".")[0]) >= 14)
 
 
 @cache

@@ -8,29 +8,54 @@ import numpy as np
 
 from . import kernels
 from .arrays import Array
-from .cpu import Launch
+from .cpu import CPU, Launch
 from .implementations import Settings, evaluate, formula_symbols, is_fused, packed_scalars
 from .slots import Run, Slots
 
 
 def step_half(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
-    """Return what steps a run of parameters of 16 bits."""
+    """Return what steps a run of parameters of 16 bits. Raise if nothing does where they are."""
     if is_fused(settings.group) and not settings.variant.shaped:
-        return [_fused(settings, slots, run)]
+        return [fused(settings, slots, run, packed_scalars(settings, slots, run.first))]
+    _check_copies(settings, slots)
     pieces = slots.each(run) if settings.variant.shaped or not settings.group.get("foreach") else [run]
     return [_widened(settings, slots, piece) for piece in pieces if piece.theta.size]
 
 
-def _fused(settings: Settings, slots: Slots, run: Run) -> Launch:
+def fused(settings: Settings, slots: Slots, run: Run, scalars: Any, position: Any = None) -> Launch:
+    """Return the launch of a kernel. On a GPU the scalars may lie there, and a position that counts the steps."""
     kernel: Any = settings.variant.kernel
-    scalars, loops = packed_scalars(settings, slots, run.first), kernel.half
+    loops = kernel.half if slots.device is CPU else kernel.twin.half
     theta, grad, *state = slots.arrays_of(run, settings.state_of(slots))
     if slots.has_wide_state:
         master, *state = state
         return loops.master, ((theta, master, grad, *state), scalars)
     if settings.algorithm.half.stochastic:
-        return loops.stochastic, ((theta, grad, *state), scalars, _draws(settings, slots, run.first))
+        if slots.device is not CPU and position is None:
+            _check_not_captured(slots)
+        counted = () if position is None else (position,)
+        return loops.stochastic, ((theta, grad, *state), scalars, _draws(settings, slots, run.first), *counted)
     return loops.nearest, ((theta, grad, *state), scalars)
+
+
+def _check_copies(settings: Settings, slots: Slots) -> None:
+    """Raise unless steps can be made on copies: those are NumPy's."""
+    if slots.device is not CPU:
+        what = type(settings.algorithm).__name__ if settings.variant.shaped else "foreach=True or fused=False"
+        raise TypeError(
+            f"{what} steps parameters of {slots.dtype} on the CPU alone, and they are on {slots.device.name}: write "
+            + ("array.astype(np.float32)" if settings.variant.shaped else "None for both, or array.astype(np.float32)")
+        )
+
+
+def _check_not_captured(slots: Slots) -> None:
+    """Raise if a CUDA graph is being recorded, which would repeat the random numbers of one step."""
+    with slots.device.here():
+        if kernels.jit.capturing():
+            raise RuntimeError(
+                "a captured step would round by the same random numbers each time: rounding='stochastic' in a CUDA "
+                "graph is for optimizers that have capturable=True"
+            )
 
 
 def _draws(settings: Settings, slots: Slots, place: int) -> Array:
@@ -61,6 +86,7 @@ def computation(settings: Settings, slots: Slots, place: int) -> Callable[..., N
         )
     if is_fused(settings.group):
         return partial(_call, settings.variant.kernel, packed_scalars(settings, slots, place))
+    _check_copies(settings, slots)
     compute, work = _on_copies(settings, slots, place)
     return lambda *arrays: _step_copies(arrays, False, compute, work, None)
 

@@ -30,8 +30,8 @@ class Parameter:
     Args:
         array: anything that ``numpy.asarray`` takes, of float32, float64, complex64, complex128, float16 or the
             bfloat16 of ml_dtypes, of any shape; or an array on a GPU with ``__cuda_array_interface__`` or DLPack, as
-            CuPy, Numba, JAX and torch have them, of the first four. Arrays of autograd, JAX and torch that carry
-            derivatives are kept as they are, for optimizers with ``differentiable=True``.
+            CuPy, Numba, JAX and torch have them. Arrays of autograd, JAX and torch that carry derivatives are kept as
+            they are, for optimizers with ``differentiable=True``.
         name: what to call it in messages and ``repr`` (default: None).
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, where the values are to be (default: None, where the array is).
 

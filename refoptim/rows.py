@@ -89,8 +89,8 @@ def _take(device: Device, array: Any, rows: Array) -> Any:
     if device is CPU:
         return array[rows].reshape(-1)
     width = int(array.shape[1])
-    taken = device.zeros(rows.size * width, array.dtype)
-    kernels.rows.gather_gpu.launch(taken, array.reshape(-1), device.uploaded(rows), width)
+    taken, bits = device.zeros(rows.size * width, array.dtype), kernels.half.as_bits
+    kernels.rows.gather_gpu.launch(bits(taken), bits(array).reshape(-1), device.uploaded(rows), width)
     return taken
 
 
@@ -99,4 +99,5 @@ def _put(device: Device, array: Any, rows: Array, taken: Any) -> None:
     if device is CPU:
         array[rows] = taken.reshape(rows.size, array.shape[1])
     else:
-        kernels.rows.scatter_gpu.launch(taken, array.reshape(-1), device.uploaded(rows), int(array.shape[1]))
+        bits, width = kernels.half.as_bits, int(array.shape[1])
+        kernels.rows.scatter_gpu.launch(bits(taken), bits(array).reshape(-1), device.uploaded(rows), width)

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import devices
 from .arrays import Array, dtype_name, spelled
-from .buffers import ACCEPTED, ACCEPTED_ON_GPU
+from .buffers import ACCEPTED
 from .cpu import CPU, Device
 from .errors import GradientShapeError, GradientTypeError
 
@@ -48,10 +48,9 @@ class SparseGrad:
         device = devices.device_of(values)
         if device is CPU:
             values = np.array(values, order="C")
-        accepted = ACCEPTED if device is CPU else ACCEPTED_ON_GPU
-        if dtype_name(values.dtype) not in accepted:
+        if dtype_name(values.dtype) not in ACCEPTED:
             raise TypeError(
-                f"values must be of {', '.join(accepted)}, but are of {values.dtype}: write values.astype(np.float32)"
+                f"values must be of {', '.join(ACCEPTED)}, but are of {values.dtype}: write values.astype(np.float32)"
             )
         if places.ndim != 2 or len(places) > len(shape):
             raise ValueError(f"indices of shape {np.shape(indices)} do not fit into the shape {shape}")

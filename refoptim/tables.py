@@ -14,6 +14,7 @@ import numpy as np
 from . import kernels
 from .arrays import Array
 from .cpu import Device, Launch
+from .half_steps import fused
 from .implementations import Settings, is_fused
 from .scalars import packed
 from .slots import Host, Run, Slots
@@ -33,7 +34,8 @@ class Table:
         self.capacity = capacity
         self.rows = device.zeros(capacity * width, dtype)
         self.scalars = device.zeros(width, dtype)
-        self.position = device.zeros(2, np.dtype(np.int64))  # how many were taken, and how many there are
+        # How many were taken, how many there are, and the step count before the first.
+        self.position = device.zeros(3, np.dtype(np.int64))
         self.settings: Settings | None = None
         self.values: dict[str, Any] = {}  # the options that it was made from
         self.hosts: list[Host] = [None]  # before each step, and after the last; the first alone if scalars settle
@@ -60,7 +62,8 @@ class Table:
         self._begin(other.settings, other.count, other.hosts)
 
     def _begin(self, settings: Settings, count: int, hosts: list[Host]) -> None:
-        self.device.copy(self.position, np.array([0, count], np.int64))
+        first = 0 if hosts[0] is None else hosts[0].get("step", 0)
+        self.device.copy(self.position, np.array([0, count, first], np.int64))
         self.settings, self.values, self.count, self.hosts = settings, _values(settings), count, hosts
         self.taken, self._halfway = 0, False
 
@@ -154,8 +157,10 @@ def plan_with_table(settings: Settings, slots: Slots, run: Run, *, recorded: boo
         else:
             table.fill_from(same)
     slots.tables[key] = table
-    arrays = slots.arrays_of(run, settings.variant.state)
-    calls: list[Launch] = [(table.take, (recorded,)), (settings.variant.kernel, (*arrays, table.scalars))]
+    step: Launch = (settings.variant.kernel, (*slots.arrays_of(run, settings.state_of(slots)), table.scalars))
+    if slots.is_half:
+        step = fused(settings, slots, run, table.scalars, table.position)
+    calls: list[Launch] = [(table.take, (recorded,)), step]
     return [*slots.device.launches(calls), (table.capture if recorded else table.advance, ())]
 
 
@@ -170,7 +175,7 @@ def _new_table(settings: Settings, slots: Slots, host: Host, dtype: np.dtype[Any
 
 
 def _key(settings: Settings, slots: Slots, run: Run) -> tuple[int, int, Any, np.dtype[Any]]:
-    dtype = slots.real if settings.wide is None else settings.wide
+    dtype = slots.arithmetic if settings.wide is None else settings.wide
     return run.first, run.stop, settings.variant.kernel, dtype
 
 

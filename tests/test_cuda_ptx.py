@@ -153,7 +153,7 @@ def libraries(monkeypatch):
     def libraries(module, kernel, arrays, scalar, *, reads=False):
         h = module.Scalars(*[np.dtype(scalar).type(ON)] * len(module.Scalars._fields))
         h = Row(module.Scalars, np.array(h)) if reads else h
-        (compiled,) = kernel.compiled([np.dtype(array).itemsize for array in arrays], h).overloads.values()
+        (compiled,) = kernel.compiled([np.dtype(array) for array in arrays], h).overloads.values()
         return compiled.library
 
     return libraries

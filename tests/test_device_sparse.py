@@ -133,7 +133,7 @@ def gradients_that_are_refused():
     with pytest.raises(TypeError, match="dtype float32, but the parameter has dtype float64"):
         p.grad = gradient([1], np.float32, 1, on_gpu)
     with pytest.raises(TypeError, match="values must be of float32"):
-        SparseGrad([1], on_gpu(np.ones((1, 2), np.float16)), SHAPE)
+        SparseGrad([1], on_gpu(np.ones((1, 2), np.int16)), SHAPE)
     with pytest.raises(IndexError, match="index 6 is out of bounds"):
         SparseGrad(on_gpu(np.array([6])), on_gpu(np.ones((1, 2))), SHAPE)
     with pytest.raises(ValueError, match=r"values have shape \(1, 3\)"):

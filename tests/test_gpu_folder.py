@@ -62,6 +62,7 @@ SHORT = [
     "test_streams.py::test_what_is_no_stream_is_refused",
     "test_checkpoints.py::test_a_checkpoint_goes_there_and_back[adamw]",
     "test_checkpoints.py::test_both_devices_in_one_optimizer[adamw]",
+    "test_half.py::test_no_bit_differs[Adam(defaults)-master-bfloat16]",
     "test_minimizers.py::test_no_bit_differs[lbfgs-wolfe-float32]",
     "test_steps.py::test_a_bit_that_differs_is_seen",
     "test_steps.py::test_cuts_and_missing_gradients",

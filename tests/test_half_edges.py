@@ -7,6 +7,7 @@ ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is n
 
 import refoptim as optim  # noqa: E402
 from refoptim import Parameter, utils  # noqa: E402
+from refoptim.gpu import _dtype_of  # noqa: E402
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [BFLOAT16, np.dtype(np.float16)]
@@ -139,9 +140,15 @@ def test_schedulers_do_not_care():
     assert param.data.tolist() == [-0.75] * 3
 
 
-def test_there_is_no_half_precision_on_a_gpu_yet():
-    from refoptim.buffers import FlatBuffer
-    from refoptim.gpu import Gpu
+def test_bfloat16_of_another_library_is_that_of_ml_dtypes_or_the_error_says_what_is_missing():
+    class View:
+        @property
+        def dtype(self):
+            raise NotImplementedError("no such dtype")
 
-    with pytest.raises(TypeError, match="float16 parameters are on the CPU, none on cuda:0"):
-        FlatBuffer(np.dtype(np.float16), 3, Gpu(0))
+    with pytest.raises(TypeError, match=r"bfloat16 needs ml_dtypes, write pip install 'refoptim\[half\]': no such"):
+        _dtype_of(View())
+    torch = pytest.importorskip("torch", reason="torch, whose array is looked at, is not installed")
+    core = pytest.importorskip("cuda.core.utils", reason="cuda.core, which comes with numba-cuda, is not installed")
+    view = core.StridedMemoryView.from_any_interface(torch.ones(2, dtype=torch.bfloat16), stream_ptr=-1)
+    assert _dtype_of(view) == BFLOAT16

@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is not installed")
 
-from refoptim.kernels import half, half_loops  # noqa: E402
+from refoptim.kernels import half, half_loops, half_numbers  # noqa: E402
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float16), BFLOAT16]
@@ -212,3 +212,23 @@ def test_stochastic_rounding_may_overflow_and_not_by_more_than_one_place(dtype):
     assert (got == math.inf).sum() == 2048
     if dtype == np.float16:
         assert np.isinf(stochastic(np.float32(70000.0), words, dtype)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_simulator_has_numbers_of_its_own_with_the_same_bits(dtype):
+    kind, words = half.as_bits(ALL_BITS.view(dtype)).dtype, np.array([0, 0x12345678, 0xFFFFFFFF], np.uint32)
+    wide = np.empty(ALL_BITS.size, np.float32)
+    widened(ALL_BITS.view(kind), wide)
+    np.testing.assert_array_equal([half_numbers.widen(bits) for bits in ALL_BITS.view(kind)], wide)
+    values = np.concatenate([side * ties(dtype)[::97] for side in (1, -1)] + [[np.inf, -np.inf, 1e300, 5e-324, 7e4]])
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    for exact in (values, narrow):
+        got = np.array([half_numbers.nearest(x, kind) for x in exact])
+        np.testing.assert_array_equal(got.view(np.uint16), nearest(exact, dtype).view(np.uint16))
+    for x in narrow[::7]:
+        got = np.array([half_numbers.stochastic(x, kind, int(word)) for word in words])
+        np.testing.assert_array_equal(got.view(np.uint16), stochastic(x, words, dtype).view(np.uint16))
+    assert np.isnan(half_numbers.widen(half_numbers.nearest(np.float32(np.nan), kind)))
+    for given, expected in KNOWN:
+        assert half_numbers.philox(given[:4], given[4:]) == expected

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from numba import njit
 
+from refoptim.kernels.half import as_bits
 from refoptim.kernels.lanes_gpu import ROWS, aligned, begun, lanes_of_a_thread, take_few, take_rows
 from refoptim.kernels.strips import ACCESS
 
-STRIDE, SIZE = 12, 100
+STRIDE, SIZE = 24, 100
 
 
 def product_taken(high, low, x, y, h):
@@ -45,7 +46,12 @@ def take_few_compiled(take, pairs, arrays, i, stop, h):
 
 def array(kind, seed):
     """Return numbers that begin where 16 bytes do, whatever NumPy does."""
-    values = np.random.default_rng(seed).standard_normal(SIZE).astype(kind)
+    values = np.random.default_rng(seed).standard_normal(SIZE)
+    if kind == "bfloat16":  # as kernels see them, the upper halves of float32
+        values = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    else:
+        values = as_bits(values.astype(kind))
+    kind = values.dtype
     memory = np.zeros(values.nbytes + ACCESS, np.uint8)
     placed = memory[-memory.ctypes.data % ACCESS :][: values.nbytes].view(kind)
     placed[...] = values
@@ -61,6 +67,8 @@ def array(kind, seed):
         (product_taken, ("float64", "float32")),
         (extremes_taken, ("float32",)),
         (extremes_taken, ("float64",)),
+        (product_taken, ("float16", "float16")),
+        (extremes_taken, ("bfloat16",)),
     ],
 )
 def test_compiled_code_takes_what_the_plain_functions_take(take, kinds):
@@ -68,8 +76,8 @@ def test_compiled_code_takes_what_the_plain_functions_take(take, kinds):
     own, h = lanes_of_a_thread([x.itemsize for x in arrays]), 0.75
     start = begun(arrays, 0.25, -0.5)
     assert begun_compiled(arrays, 0.25, -0.5) == start == (0.25, -0.5) * own
-    rows = take_rows(take, start, arrays, 4, STRIDE, h)
-    assert take_rows_compiled(COMPILED[take], start, arrays, 4, STRIDE, h) == rows != start
+    rows = take_rows(take, start, arrays, 8, STRIDE, h)
+    assert take_rows_compiled(COMPILED[take], start, arrays, 8, STRIDE, h) == rows != start
     for count in range(own + 2):
         few = take_few(take, rows, arrays, 5, 5 + count, h)
         assert take_few_compiled(COMPILED[take], rows, arrays, 5, 5 + count, h) == few

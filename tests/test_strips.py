@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numba import cfunc, njit, types
 
-from refoptim.kernels import adam, lbfgs, muon, rprop, sgd
+from refoptim.kernels import adam, half_loops, half_numbers, half_strips, lbfgs, muon, rprop, sgd
 from refoptim.kernels.jit import THREADS, grid, on_stream
 from refoptim.kernels.strips import ACCESS, RuleKernel, layout, step, step_strip, width
 
@@ -52,13 +52,15 @@ def test_a_grid_has_as_many_threads_as_it_should(threads):
     assert 0 < of_a_block <= THREADS
 
 
-def on_the_cpu(stepper, module, rule, kinds, scalar):
+def on_the_cpu(stepper, module, rule, kinds, scalar, *others):
     """Return what steps the strip or the element i, given addresses, i and scalars: what a GPU does, for a CPU."""
     fields = module.Scalars._fields
     names = {"Scalars": module.Scalars, "step": stepper, "rule": njit(error_model="numpy")(rule)}
+    names |= {f"y{j}": other for j, other in enumerate(others)}
     arrays = ", ".join(f"x{j}" for j in range(len(kinds)))
     code = f"def stepped({arrays}, i, {', '.join(fields)}):\n"
-    exec(code + f"    step(rule, ({arrays},), i, Scalars({', '.join(fields)}))", names)
+    given = ", ".join([f"({arrays},)", "i", f"Scalars({', '.join(fields)})", *(f"y{j}" for j in range(len(others)))])
+    exec(code + f"    step(rule, {given})", names)
     pointers = [types.CPointer(getattr(types, kind)) for kind in kinds]
     signature = types.void(*pointers, types.int64, *[getattr(types, scalar)] * len(fields))
     return cfunc(signature)(names["stepped"]).ctypes
@@ -95,6 +97,47 @@ def test_the_code_of_a_strip_steps_its_elements_and_no_other(module, rule, kinds
         pointers = [ctypes.cast(address, kind) for kind, address in zip(stepped.argtypes, addresses)]
         stepped(*pointers, i, *(number.item() for number in h))
     assert [x.tobytes() for x in arrays] == [x.tobytes() for x in wanted]
+
+
+HALF_WAYS = {
+    "nearest": (step, step_strip),
+    "master": (half_strips.step_master, half_strips.step_master_strip),
+    "stochastic": (half_strips.step_drawn, half_strips.step_drawn_strip),
+}
+
+
+@pytest.mark.parametrize("scalar", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["uint16", "int16"])
+@pytest.mark.parametrize("way", HALF_WAYS)
+def test_the_code_of_a_strip_of_16_bits_steps_its_elements_as_the_cpu_does(way, kind, scalar):
+    """The plain functions, which the simulator runs, do the same."""
+    rng, size, module, rule = np.random.default_rng(3), 40, adam, adam.amsgrad
+    state = "float32" if way == "master" else kind
+    kinds = [kind, *(["float32"] if way == "master" else []), kind, *[state] * 3]
+    wide = width([np.dtype(name).itemsize for name in kinds])
+    memory = [np.zeros(size * 4 + 2 * ACCESS, np.uint8) for _ in kinds]
+    starts = [raw[-raw.ctypes.data % ACCESS :] for raw in memory]
+    arrays = [start[: size * np.dtype(name).itemsize].view(name) for start, name in zip(starts, kinds)]
+    for x in arrays:
+        numbers = (rng.random(size) * 10.0 ** rng.uniform(-7, 1, size)).astype(np.float32)
+        rounded = numbers.astype(np.float16).view(np.int16) if kind == "int16" else numbers.view(np.uint32) >> 16
+        x[...] = numbers if x.dtype == np.float32 else rounded
+    if way == "master":
+        arrays[0][::2] = [half_numbers.nearest(x, arrays[0].dtype) for x in arrays[1][::2]]  # others were written to
+    draws = half_strips.Draws(5, 9, 3, 1, 2**32 - 11)
+    given = [draws] if way == "stochastic" else []
+    h = module.Scalars(*np.asarray(rng.random(len(module.Scalars._fields)), scalar))
+    wanted, plain = ([x.copy() for x in arrays] for _ in range(2))
+    strip, element = 2 * wide, 4 * wide + 1
+    loop = getattr(half_loops.HalfLoops(rule, njit(error_model="numpy")(rule)), way).serial
+    for first, stop in ((strip, strip + wide), (element, element + 1)):
+        loop(tuple(wanted), np.array(h), *([np.array(draws, np.uint64)] if given else []), first, stop)
+    for stepper, i in zip(HALF_WAYS[way], (element, strip)):
+        stepper(rule, tuple(plain), i, h, *given)
+        stepped = on_the_cpu(stepper, module, rule, kinds, scalar, *given)
+        pointers = [ctypes.cast(x.ctypes.data, pointer) for x, pointer in zip(arrays, stepped.argtypes)]
+        stepped(*pointers, i, *(number.item() for number in h))
+    assert [x.tolist() for x in arrays] == [x.tolist() for x in wanted] == [x.tolist() for x in plain]
 
 
 @pytest.fixture
@@ -146,7 +189,7 @@ def test_a_launch_hands_over_what_numba_would(launches, module, rule, count, arr
     with on_stream("a stream"):
         kernel.launch(*arrays, h)
     head, wide, strips = layout(size, [x.dtype.itemsize for x in arrays], addresses)
-    compiled = kernel.compiled([x.dtype.itemsize for x in arrays], h)
+    compiled = kernel.compiled([x.dtype for x in arrays], h)
     compiled[launches[0].grid, launches[0].block, "a stream"](tuple(addresses), size, head, wide, strips, h)
     ours, numbas = launches
     assert (ours.grid, ours.block, ours.stream) == (numbas.grid, numbas.block, "a stream")
@@ -155,6 +198,19 @@ def test_a_launch_hands_over_what_numba_would(launches, module, rule, count, arr
     parameters = re.findall(r"\.param \.(\w+)", overload.library.get_asm_str(cc=(9, 0)))
     assert parameters == ["u64"] * (count + 4) + [np.dtype(scalar).name.replace("float", "f")] * len(h)
     assert {type(number) for number in ours.numbers[-len(h) :]} == {scalar}
+
+
+def test_a_launch_hands_over_where_the_random_bits_are(launches):
+    h = adam.Scalars(*(np.float32(i / 7) for i in range(len(adam.Scalars._fields))))
+    arrays = tuple(device_array(1_003, np.float16, 2**40 + 4096 * i) for i in range(4))
+    draws = half_loops.draws(5 << 32 | 7, 3, 1, 11)
+    adam.adam_gpu.half.stochastic(arrays, np.array(h), draws)
+    (launched,) = launches
+    assert plain(launched.numbers) == [2**40 + 4096 * i for i in range(4)] + [1_003, 0, 8, 125, *h, 7, 5, 3, 1, 11]
+    ((overload,),) = (kernel.overloads.values() for kernel in adam.adam_gpu.half._drawn._compiled.values())
+    parameters = re.findall(r"\.param \.(\w+)", overload.library.get_asm_str(cc=(9, 0)))
+    assert parameters == ["u64"] * 8 + ["f32"] * len(h) + ["u64"] * 5
+    assert {type(number) for number in launched.numbers[-5:]} == {int}
 
 
 @pytest.mark.parametrize("size", [1, 5])
@@ -166,7 +222,7 @@ def test_small_arrays_are_launched_without_a_warning(launches, size):
 
 def test_arrays_of_two_types_have_one_width(launches):
     h = muon.Scalars(*[np.float64(1)] * len(muon.Scalars._fields))
-    (overload,) = RuleKernel(muon.muon_direction).compiled([8, 4, 4], h).overloads.values()
+    (overload,) = RuleKernel(muon.muon_direction).compiled([np.float64, np.float32, np.float32], h).overloads.values()
     accesses = re.findall(r"(?:ld|st)\.global\.v\S+", overload.library.get_asm_str(cc=(9, 0)))
     # Of u nothing is read.
     assert sorted(accesses) == ["ld.global.v2.f32"] * 2 + ["st.global.v2.f32", "st.global.v2.f64"]

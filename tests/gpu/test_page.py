@@ -9,16 +9,19 @@ import pytest
 from numba.core import config
 
 PAGE = (Path(__file__).parents[2] / "docs/gpu.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^## (\w+)\n(?:(?!^## ).)*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^## ([\w ]+)\n(?:(?!^## ).)*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
+
+# What needs no other library, and no driver.
+ALONE = ("Numba", "float16 and bfloat16")
 
 
 def test_there_is_a_block_for_each_library():
-    assert [title for title, _ in BLOCKS] == ["CuPy", "Numba", "torch", "JAX", "Graphs"]
+    assert [title for title, _ in BLOCKS] == ["CuPy", "Numba", "torch", "JAX", "float16 and bfloat16", "Graphs"]
 
 
 @pytest.mark.parametrize(
     ("title", "code"),
-    [pytest.param(*block, id=block[0], marks=[pytest.mark.driver] * (block[0] != "Numba")) for block in BLOCKS],
+    [pytest.param(*block, id=block[0], marks=[pytest.mark.driver] * (block[0] not in ALONE)) for block in BLOCKS],
 )
 def test_the_example_runs(title, code, tmp_path, capsys):
     missing = {"CuPy": ("cupy",), "Graphs": ("cupy",), "torch": ("torch",), "JAX": ("jax", "cupy")}.get(title, ())

@@ -1,0 +1,266 @@
+"""The CUDA kernels of a rule over parameters of 16 bits that do more than round: master weights, stochastic rounding.
+
+They are those of ``strips`` but for what is done to a strip, which is as wide as 16 bytes hold float32 where there are
+master weights. Random bits are those of the CPU: they go by the element's place, whatever strip it is in.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+from refoptim.kernels import half, half_numbers
+from refoptim.kernels.arithmetic import unpack
+from refoptim.kernels.elements import Strip, number, put
+from refoptim.kernels.jit import Row, cuda, gpu_rule, loaded, renamed
+from refoptim.kernels.strips import RuleKernel, call_of, changed, results_of, wide_of, width
+
+# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
+_intrinsic: Any = intrinsic
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_WORD = 0xFFFFFFFF
+
+
+class Draws(NamedTuple):
+    """Where the random bits of a step are: as ``half_loops.draws``, in the same order."""
+
+    low: int  # of the seed
+    high: int
+    step: int
+    stream: int
+    place: int  # of element 0
+
+
+class Position(NamedTuple):
+    """How far a table of scalars on the GPU is; see ``tables.take_row_gpu``."""
+
+    taken: int
+    rows: int
+    first: int  # the step count before the first row
+
+
+class HalfKernels:
+    """The kernels of a rule over parameters of 16 bits, each compiled when it is first launched.
+
+    They take what those of ``half_loops`` take, the scalars also from where they lie on the GPU.
+    """
+
+    def __init__(self, kernel: RuleKernel) -> None:
+        self._kernel = kernel
+        self._kind = kernel.rule.__globals__["Scalars"]
+
+    def nearest(self, arrays: tuple[Any, ...], scalars: Any) -> None:
+        """Step arrays, given those that a rule's loop takes, and its scalars."""
+        self._kernel.launch(*arrays, self._scalars(scalars))
+
+    def master(self, arrays: tuple[Any, ...], scalars: Any) -> None:
+        """Step arrays: the parameters come first, then the master weights in the place of the parameters."""
+        self._master.launch(*arrays, self._scalars(scalars))
+
+    def stochastic(self, arrays: tuple[Any, ...], scalars: Any, draws: Any, position: Any = None) -> None:
+        """Step arrays, given where the random bits are. Where there is a position, that counts the steps."""
+        others = (Draws(*map(int, draws)), *(() if position is None else (position,)))
+        self._drawn.launch_with(arrays, self._scalars(scalars), *others)
+
+    def _scalars(self, scalars: Any) -> Any:
+        return Row(self._kind, scalars) if hasattr(scalars, "__cuda_ndarray__") else self._kind(*scalars)
+
+    @cached_property
+    def _master(self) -> RuleKernel:
+        return MasterKernel(self._kernel.rule)
+
+    @cached_property
+    def _drawn(self) -> RuleKernel:
+        return DrawnKernel(self._kernel.rule)
+
+
+def step_master(rule: Any, arrays: Any, i: Any, h: Any) -> None:
+    """Step element i of master weights, and round it to the parameters."""
+    theta, master, *others = arrays
+    kept = theta[i] == half_numbers.nearest(master[i], theta.dtype)
+    first = master[i] if kept else half_numbers.widen(theta[i])
+    results = results_of(rule, (first, *(number(x[i]) for x in others)), h)
+    for place, result in zip(changed(len(arrays) - 1, len(results)), results):
+        put(arrays[place + 1], i, result)
+    put(theta, i, master[i])
+
+
+def step_master_strip(rule: Any, arrays: Any, i: Any, h: Any) -> None:
+    """Step the strip that starts with element i."""
+    for j in range(width([x.dtype.itemsize for x in arrays])):
+        step_master(rule, arrays, i + j, h)
+
+
+def step_drawn(rule: Any, arrays: Any, i: Any, h: Any, draws: Any) -> None:
+    """Step element i, and round by its random bits."""
+    results = results_of(rule, (number(x[i]) for x in arrays), h)
+    for found, result, word in zip(changed(len(arrays), len(results)), results, words_of(draws, i)):
+        arrays[found][i] = half_numbers.stochastic(result, arrays[found].dtype, word)
+
+
+def step_drawn_strip(rule: Any, arrays: Any, i: Any, h: Any, draws: Any) -> None:
+    """Step the strip that starts with element i."""
+    for j in range(width([x.dtype.itemsize for x in arrays])):
+        step_drawn(rule, arrays, i + j, h, draws)
+
+
+def words_of(draws: Any, i: Any) -> Sequence[int]:
+    """Return the random bits for each result of element i."""
+    place = int(draws.place + i)
+    counter = (place & _WORD, place >> 32, int(draws.step) & _WORD, draws.stream)
+    return half_numbers.philox(counter, (draws.low, draws.high))
+
+
+def counted(draws: Any, position: Any) -> Any:
+    """Return where the random bits are for the row that was taken last."""
+    return Draws(draws.low, draws.high, position.first + position.taken - 1, draws.stream, draws.place)
+
+
+class MasterKernel(RuleKernel):
+    """The kernel of a rule that steps master weights."""
+
+    suffix = "_master"
+
+    @property
+    def steps(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        """What steps an element, and what a strip."""
+        return step_master, step_master_strip
+
+
+class DrawnKernel(RuleKernel):
+    """The kernel of a rule that rounds stochastically."""
+
+    suffix = "_drawn"
+
+    @cached_property
+    def function(self) -> FunctionType:
+        """The kernel as a plain function, the rule in it compiled for the device."""
+        rule = gpu_rule(self.rule).value
+
+        def kernel(arrays, size, head, wide, strips, h, draws):
+            i = cuda.grid(1)
+            if i < strips:
+                step_drawn_strip(rule, arrays, head + wide * i, h, draws)
+            if i < size - wide * strips:
+                step_drawn(rule, arrays, i if i < head else i + wide * strips, h, draws)
+
+        return renamed(loaded(kernel), self.name, self.rule.__module__)
+
+    def reading(self, kind: Any) -> FunctionType:
+        """Return the kernel that finds its scalars, and which step it is, on the GPU."""
+        rule, counted_gpu = gpu_rule(self.rule).value, gpu_rule(counted).value
+
+        def kernel(arrays, size, head, wide, strips, row, draws, position):
+            i = cuda.grid(1)
+            h = kind(*unpack(kind, row))
+            draws = counted_gpu(draws, Position(*unpack(Position, position)))
+            if i < strips:
+                step_drawn_strip(rule, arrays, head + wide * i, h, draws)
+            if i < size - wide * strips:
+                step_drawn(rule, arrays, i if i < head else i + wide * strips, h, draws)
+
+        return renamed(loaded(kernel), f"{self.rule.__name__}_drawn_reading_gpu", self.rule.__module__)
+
+
+def _compile_master(typing_context, rule, arrays, i, h, wide):
+    """Return the signature of a step of this many elements, and what generates its code."""
+    call, results = call_of(typing_context, rule, len(arrays) - 1, h)
+
+    def generate(context, builder, signature, arguments):
+        _, values, i, scalars = arguments
+        strip = Strip(context, builder, arrays, values, i, wide)
+        own = strip.kinds[0]
+
+        def first(current, master):
+            # Where the parameter is not the rounded master, somebody has written to it, and that is what counts.
+            kept = builder.icmp_unsigned("==", current, strip.rounded(master, types.float32, own))
+            theta = builder.select(kept, master, strip.widened(current, own, types.float32))
+            return context.cast(builder, theta, types.float32, h[0])
+
+        columns = [[first(*pair) for pair in zip(strip.load(0), strip.load(1))]]
+        columns += [strip.numbers(place, h[0]) for place in range(2, len(arrays))]
+        new = zip(*[call(context, builder, row, scalars) for row in zip(*columns)])
+        for place, column in zip(changed(len(arrays) - 1, results), new):
+            stored = [strip.rounded(x, h[0], strip.kinds[place + 1]) for x in column]
+            strip.store(place + 1, stored)
+            if place == 0:
+                strip.store(0, [strip.rounded(master, types.float32, own) for master in stored])
+        return context.get_dummy_value()
+
+    return types.void(rule, arrays, i, h), generate
+
+
+def _compile_drawn(typing_context, rule, arrays, i, h, draws, wide):
+    """Return the signature of a step of this many elements, and what generates its code."""
+    call, results = call_of(typing_context, rule, len(arrays), h)
+
+    def generate(context, builder, signature, arguments):
+        _, values, i, scalars, found = arguments
+        strip = Strip(context, builder, arrays, values, i, wide)
+        rows = zip(*(strip.numbers(place, h[0]) for place in range(len(arrays))))
+        columns = zip(*[call(context, builder, row, scalars) for row in rows])
+        words = _words(builder, cgutils.unpack_tuple(builder, found), i, wide)
+        for place, column, drawn in zip(changed(len(arrays), results), columns, words):
+            kind = strip.kinds[place]
+            strip.store(place, [half.stochastic(builder, kind, x, word) for x, word in zip(column, drawn)])
+        return context.get_dummy_value()
+
+    return types.void(rule, arrays, i, h, draws), generate
+
+
+def _words(builder: Any, draws: Sequence[Any], i: Any, wide: int) -> Iterable[Sequence[Any]]:
+    """Return the random bits for each result of so many elements, the first of which is i: as :func:`words_of`."""
+    low, high, step, stream, start = draws
+    words = []
+    for j in range(wide):
+        place = builder.add(builder.add(start, i), _I64(j))
+        counter = [place, builder.lshr(place, _I64(32)), step, stream]
+        counter, key = ([builder.trunc(part, _I32) for part in parts] for parts in (counter, (low, high)))
+        words.append(half.philox(builder, counter, key))
+    return zip(*words)
+
+
+@_intrinsic
+def _step_master(typing_context, rule, arrays, i, h):
+    return _compile_master(typing_context, rule, arrays, i, h, 1)
+
+
+@_intrinsic
+def _step_master_strip(typing_context, rule, arrays, i, h):
+    return _compile_master(typing_context, rule, arrays, i, h, wide_of(arrays))
+
+
+@_intrinsic
+def _step_drawn(typing_context, rule, arrays, i, h, draws):
+    return _compile_drawn(typing_context, rule, arrays, i, h, draws, 1)
+
+
+@_intrinsic
+def _step_drawn_strip(typing_context, rule, arrays, i, h, draws):
+    return _compile_drawn(typing_context, rule, arrays, i, h, draws, wide_of(arrays))
+
+
+@overload(step_master, target="generic")
+def _compile_step_master(rule, arrays, i, h):
+    return lambda rule, arrays, i, h: _step_master(rule, arrays, i, h)
+
+
+@overload(step_master_strip, target="generic")
+def _compile_step_master_strip(rule, arrays, i, h):
+    return lambda rule, arrays, i, h: _step_master_strip(rule, arrays, i, h)
+
+
+@overload(step_drawn, target="generic")
+def _compile_step_drawn(rule, arrays, i, h, draws):
+    return lambda rule, arrays, i, h, draws: _step_drawn(rule, arrays, i, h, draws)
+
+
+@overload(step_drawn_strip, target="generic")
+def _compile_step_drawn_strip(rule, arrays, i, h, draws):
+    return lambda rule, arrays, i, h, draws: _step_drawn_strip(rule, arrays, i, h, draws)
