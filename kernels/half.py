@@ -6,8 +6,10 @@ processor that has instructions for float16 uses these: with the same bits, in h
 float64 is first rounded to float32 *to odd*: what was cut off shows in the last bit, so that the second rounding is
 that of the number itself.
 
-Stochastic rounding goes up with the probability that makes the mean exact. Its random bits are Philox4x32-10, with step
-and element as the counter: whoever computes an element, in whatever order, finds the same bits.
+Two neighbours of bfloat16 are the halves of one word of 32 bits, from which each is made a float32, and into which both
+are rounded, by one operation or two: half of what it takes to spread numbers of 16 bits over a register of 32.
+
+Stochastic rounding goes up with the probability that makes the mean exact. Its random bits are drawn in ``philox``.
 """
 
 from collections.abc import Sequence
@@ -20,18 +22,17 @@ from numba import types
 # What Numba takes bits of each format for.
 BFLOAT16, FLOAT16 = types.uint16, types.int16
 
+# How many random bits a rounding takes: as many as it cuts off, and more where float16 is subnormal.
+RANDOM_BITS = {BFLOAT16: 16, FLOAT16: 32}
+
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _F16, _F32, _F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
-# Philox4x32-10 is by Salmon, Moraes, Dror and Shaw: "Parallel Random Numbers: As Easy as 1, 2, 3", 2011
-ROUNDS = 10
-MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
-WEYL = 0x9E3779B9, 0xBB67AE85
-
 # The bits of float32: exponents begin at the 23rd.
-_INFINITY, _ONE = 0x7F800000, 0x3F800000
+_INFINITY = 0x7F800000
 _LEAST_NORMAL = (127 - 14) << 23  # of float16
 _BEYOND = (127 + 16) << 23  # where float16 has ended
+_UPPER = 0xFFFF0000
 _HALF = 126 << 23  # the last bits of 0.5 + x count 2**-24, as those of small float16 do
 _BIAS = (127 - 15) << 23
 
@@ -87,52 +88,53 @@ def nearest(builder: Any, kind: Any, x: Any, native: bool = False) -> Any:
     rest = builder.and_(bits, _I32(0x7FFFFFFF))
     odd = builder.and_(builder.lshr(rest, _I32(13)), _I32(1))
     raised = builder.add(builder.add(rest, _I32(0xFFF)), odd)
-    normal = builder.lshr(builder.sub(raised, _I32(_BIAS)), _I32(13))
     half = builder.bitcast(_I32(_HALF), _F32)
     # Adding rounds at the place where the format ends.
     sum_ = builder.fadd(builder.bitcast(rest, _F32), half)
     small = builder.sub(builder.bitcast(sum_, _I32), _I32(_HALF))
-    return _assembled(builder, bits, rest, normal, small)
+    return _assembled(builder, x, rest, raised, small)
 
 
 def stochastic(builder: Any, kind: Any, x: Any, word: Any) -> Any:
-    """Return the bits of one of the two neighbours, chosen by 32 random bits, or of x itself if it has them."""
+    """Return the bits of one of the two neighbours, chosen by random bits, or of x itself if it has them."""
     x = builder.fptrunc(x, _F32) if x.type == _F64 else x
     bits = builder.bitcast(x, _I32)
     if kind == BFLOAT16:
-        raised = builder.add(bits, builder.lshr(word, _I32(16)))
-        unbounded = builder.icmp_unsigned(">=", builder.and_(bits, _I32(0x7FFFFFFF)), _I32(_INFINITY))
-        rounded = builder.lshr(builder.select(unbounded, bits, raised), _I32(16))
+        rounded = builder.lshr(builder.add(bits, word), _I32(16))
         return builder.trunc(_with_nan(builder, bits, rounded), _I16)
     rest = builder.and_(bits, _I32(0x7FFFFFFF))
     raised = builder.add(rest, builder.lshr(word, _I32(19)))
-    normal = builder.lshr(builder.sub(raised, _I32(_BIAS)), _I32(13))
-    # Small numbers are counted in units of the last place, 2**-24. Infinities stay out of the conversion to integers.
-    is_small = builder.icmp_unsigned("<", rest, _I32(_LEAST_NORMAL))
-    scaled = builder.fmul(builder.bitcast(builder.select(is_small, rest, _I32(0)), _F32), _F32(2.0**24))
-    whole = builder.fptosi(scaled, _I32)
-    fraction = builder.fsub(scaled, builder.sitofp(whole, _F32))
-    drawn = builder.fmul(builder.sitofp(builder.lshr(word, _I32(8)), _F32), _F32(2.0**-24))
-    small = builder.add(whole, builder.zext(builder.fcmp_ordered("<", drawn, fraction), _I32))
-    return _assembled(builder, bits, rest, normal, small)
+    # Small numbers are counted in units of the last place, 2**-24, with 21 bits behind the point.
+    counted = builder.fptosi(builder.fmul(builder.bitcast(rest, _F32), _F32(2.0**45)), _I32)
+    small = builder.lshr(builder.add(counted, builder.lshr(word, _I32(11))), _I32(21))
+    return _assembled(builder, x, rest, raised, small)
 
 
-def philox(builder: Any, counter: Sequence[Any], key: Sequence[Any]) -> list[Any]:
-    """Return four words of random bits for four words of a counter and two of a key: Philox4x32-10."""
-    a, b, c, d = counter
-    first, second = key
-    for _ in range(ROUNDS):
-        high_a, low_a = _product(builder, a, MULTIPLIERS[0])
-        high_c, low_c = _product(builder, c, MULTIPLIERS[1])
-        a, b = builder.xor(builder.xor(high_c, b), first), low_c
-        c, d = builder.xor(builder.xor(high_a, d), second), low_a
-        first, second = (builder.add(part, _I32(weyl)) for part, weyl in zip((first, second), WEYL))
-    return [a, b, c, d]
+def widen_pair(builder: Any, word: Any) -> list[Any]:
+    """Return the two float32 that are the numbers of bfloat16 in a word, the one in its lower half first."""
+    halves = builder.shl(word, _I32(16)), builder.and_(word, _I32(_UPPER))
+    return [builder.bitcast(half, _F32) for half in halves]
 
 
-def _product(builder: Any, x: Any, multiplier: int) -> tuple[Any, Any]:
-    product = builder.mul(builder.zext(x, _I64), _I64(multiplier))
-    return builder.trunc(builder.lshr(product, _I64(32)), _I32), builder.trunc(product, _I32)
+def nearest_pair(builder: Any, numbers: Sequence[Any]) -> Any:
+    """Return the word of the nearest numbers. NaN must be computed from bfloat16 alone: all that tells it is kept."""
+    raised: list[Any] = []
+    for x in numbers:
+        bits = builder.bitcast(_to_odd(builder, x) if x.type == _F64 else x, _I32)
+        odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
+        raised.append(builder.add(builder.add(bits, _I32(0x7FFF)), odd))
+    return _packed(builder, *raised)
+
+
+def stochastic_pair(builder: Any, numbers: Sequence[Any], word: Any) -> Any:
+    """Return the word of one neighbour of each, chosen by the halves of a random word. NaN is as in nearest_pair."""
+    chances = builder.and_(word, _I32(~_UPPER)), builder.lshr(word, _I32(16))
+    single = [builder.fptrunc(x, _F32) if x.type == _F64 else x for x in numbers]
+    return _packed(builder, *(builder.add(builder.bitcast(x, _I32), chance) for x, chance in zip(single, chances)))
+
+
+def _packed(builder: Any, low: Any, high: Any) -> Any:
+    return builder.or_(builder.lshr(low, _I32(16)), builder.and_(high, _I32(_UPPER)))
 
 
 def _to_odd(builder: Any, x: Any) -> Any:
@@ -152,11 +154,12 @@ def _with_nan(builder: Any, bits: Any, rounded: Any) -> Any:
     return builder.select(is_nan, builder.or_(builder.lshr(bits, _I32(16)), _I32(0x40)), rounded)
 
 
-def _assembled(builder: Any, bits: Any, rest: Any, normal: Any, small: Any) -> Any:
-    """Return the float16 for the bits of a float32 and those without the sign, rounded in both ranges."""
-    nan = builder.or_(_I32(0x7E00), builder.and_(builder.lshr(rest, _I32(13)), _I32(0x3FF)))
-    unbounded = builder.select(builder.icmp_unsigned(">", rest, _I32(_INFINITY)), nan, _I32(0x7C00))
+def _assembled(builder: Any, x: Any, rest: Any, raised: Any, small: Any) -> Any:
+    """Return the float16 for a float32, its bits without the sign, these with what rounds them added, and if small."""
+    ended = builder.icmp_unsigned("<", raised, _I32(_BEYOND))
+    raised = builder.select(ended, raised, _I32(_BEYOND))
+    normal = builder.lshr(builder.sub(raised, _I32(_BIAS)), _I32(13))
     found = builder.select(builder.icmp_unsigned("<", rest, _I32(_LEAST_NORMAL)), small, normal)
-    found = builder.select(builder.icmp_unsigned(">=", rest, _I32(_BEYOND)), unbounded, found)
-    sign = builder.and_(builder.lshr(bits, _I32(16)), _I32(0x8000))
+    found = builder.select(builder.fcmp_unordered("uno", x, x), _I32(0x7E00), found)
+    sign = builder.and_(builder.lshr(builder.bitcast(x, _I32), _I32(16)), _I32(0x8000))
     return builder.trunc(builder.or_(found, sign), _I16)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refoptim.kernels.half import MULTIPLIERS, ROUNDS, WEYL
+from refoptim.kernels.philox import MULTIPLIERS, RESULTS, ROUNDS, SHARE, WEYL
 
 _FLOAT16, _BFLOAT16 = np.dtype(np.int16), np.dtype(np.uint16)
 _WORD = 0xFFFFFFFF
@@ -51,25 +51,39 @@ def nearest(x: Any, dtype: Any) -> Any:
 
 
 def stochastic(x: Any, dtype: Any, word: int) -> Any:
-    """Return the bits of one of the two neighbours, chosen by 32 random bits, or of x itself if it has them."""
+    """Return the bits of one of the two neighbours, chosen by random bits, or of x itself if it has them."""
     with np.errstate(over="ignore", invalid="ignore"):
         x = np.float32(x)
     if not np.isfinite(x):
         return nearest(x, dtype)
     bits = int(x.view(np.uint32))
     if dtype == _BFLOAT16:
-        return np.uint16(bits + (word >> 16) >> 16)
+        return np.uint16(bits + word >> 16)
     rest = bits & 0x7FFFFFFF
     if rest < _LEAST_NORMAL:
-        whole, fraction = divmod(abs(float(x)) * 2.0**24, 1.0)
-        found = int(whole) + ((word >> 8) * 2.0**-24 < fraction)
+        found = int(abs(float(x)) * 2.0**45) + (word >> 11) >> 21
     else:
         found = min(rest + (word >> 19) - _BIAS >> 13, _INFINITY)
     return np.uint16(bits >> 31 << 15 | found).view(np.int16)
 
 
+def drawn(draws: Any, dtype: Any, i: int, result: int) -> int:
+    """Return the random bits for a result of element i: see the module ``philox``."""
+    place = int(draws.place + i)
+    if dtype == _BFLOAT16:
+        return _bits(draws, place, result)
+    return _bits(draws, place, result) << 16 | _bits(draws, place + 1, result)
+
+
+def _bits(draws: Any, place: int, result: int) -> int:
+    block, lane = divmod(place, SHARE)
+    row = draws.stream * RESULTS + result
+    words = philox((block & _WORD, block >> 32, int(draws.step) & _WORD, row), (draws.low, draws.high))
+    return words[lane // 2] >> 16 * (lane % 2) & 0xFFFF
+
+
 def philox(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
-    """Return four words of random bits for four words of a counter and two of a key: Philox4x32-10."""
+    """Return four words of random bits for four words of a counter and two of a key."""
     (a, b, c, d), (first, second) = counter, key
     for _ in range(ROUNDS):
         left, right = a * MULTIPLIERS[0], c * MULTIPLIERS[1]

@@ -4,8 +4,9 @@ They are those of ``strips`` but for what is done to a strip, which is as wide a
 master weights. Random bits are those of the CPU: they go by the element's place, whatever strip it is in.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import pairwise
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from refoptim.kernels import half, half_numbers
+from refoptim.kernels import half, half_numbers, philox
 from refoptim.kernels.arithmetic import unpack
 from refoptim.kernels.elements import Strip, number, put
 from refoptim.kernels.jit import Row, cuda, gpu_rule, loaded, renamed
@@ -24,7 +25,6 @@ from refoptim.kernels.strips import RuleKernel, call_of, changed, results_of, wi
 _intrinsic: Any = intrinsic
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_WORD = 0xFFFFFFFF
 
 
 class Draws(NamedTuple):
@@ -100,21 +100,15 @@ def step_master_strip(rule: Any, arrays: Any, i: Any, h: Any) -> None:
 def step_drawn(rule: Any, arrays: Any, i: Any, h: Any, draws: Any) -> None:
     """Step element i, and round by its random bits."""
     results = results_of(rule, (number(x[i]) for x in arrays), h)
-    for found, result, word in zip(changed(len(arrays), len(results)), results, words_of(draws, i)):
-        arrays[found][i] = half_numbers.stochastic(result, arrays[found].dtype, word)
+    for place, (found, result) in enumerate(zip(changed(len(arrays), len(results)), results)):
+        dtype = arrays[found].dtype
+        arrays[found][i] = half_numbers.stochastic(result, dtype, half_numbers.drawn(draws, dtype, i, place))
 
 
 def step_drawn_strip(rule: Any, arrays: Any, i: Any, h: Any, draws: Any) -> None:
     """Step the strip that starts with element i."""
     for j in range(width([x.dtype.itemsize for x in arrays])):
         step_drawn(rule, arrays, i + j, h, draws)
-
-
-def words_of(draws: Any, i: Any) -> Sequence[int]:
-    """Return the random bits for each result of element i."""
-    place = int(draws.place + i)
-    counter = (place & _WORD, place >> 32, int(draws.step) & _WORD, draws.stream)
-    return half_numbers.philox(counter, (draws.low, draws.high))
 
 
 def counted(draws: Any, position: Any) -> Any:
@@ -205,25 +199,43 @@ def _compile_drawn(typing_context, rule, arrays, i, h, draws, wide):
         strip = Strip(context, builder, arrays, values, i, wide)
         rows = zip(*(strip.numbers(place, h[0]) for place in range(len(arrays))))
         columns = zip(*[call(context, builder, row, scalars) for row in rows])
-        words = _words(builder, cgutils.unpack_tuple(builder, found), i, wide)
-        for place, column, drawn in zip(changed(len(arrays), results), columns, words):
+        given = cgutils.unpack_tuple(builder, found)
+        for result, (place, column) in enumerate(zip(changed(len(arrays), results), columns)):
             kind = strip.kinds[place]
+            drawn = _words(builder, given, i, wide, result, half.RANDOM_BITS[kind])
             strip.store(place, [half.stochastic(builder, kind, x, word) for x, word in zip(column, drawn)])
         return context.get_dummy_value()
 
     return types.void(rule, arrays, i, h, draws), generate
 
 
-def _words(builder: Any, draws: Sequence[Any], i: Any, wide: int) -> Iterable[Sequence[Any]]:
-    """Return the random bits for each result of so many elements, the first of which is i: as :func:`words_of`."""
-    low, high, step, stream, start = draws
-    words = []
-    for j in range(wide):
-        place = builder.add(builder.add(start, i), _I64(j))
-        counter = [place, builder.lshr(place, _I64(32)), step, stream]
-        counter, key = ([builder.trunc(part, _I32) for part in parts] for parts in (counter, (low, high)))
-        words.append(half.philox(builder, counter, key))
-    return zip(*words)
+def _words(builder: Any, draws: Sequence[Any], i: Any, wide: int, result: int, bits: int) -> list[Any]:
+    """Return the random bits for a result of so many elements, the first of which is i."""
+    *key, step, stream, start = draws
+    start = builder.add(start, i)
+    row = builder.add(builder.mul(stream, _I64(philox.RESULTS)), _I64(result))
+    block, words = builder.udiv(start, _I64(philox.SHARE)), []
+    # Elements that share a block, or lie in two: as many as a strip has, and the one behind it, of which half is taken.
+    for place in (block, builder.add(block, _I64(1))):
+        words += philox.philox(builder, [place, builder.lshr(place, _I64(32)), step, row], key)
+    words = [builder.trunc(word, _I32) for word in words]
+    skipped = builder.trunc(start, _I32)
+    # By 4 elements, by 2, and by 1.
+    for bit in (2, 1):
+        is_so = builder.trunc(builder.lshr(skipped, _I32(bit)), ir.IntType(1))
+        words = [builder.select(is_so, later, word) for word, later in zip(words, words[bit:])]
+    is_odd = builder.trunc(skipped, ir.IntType(1))
+    # Of the last one only the lower half is taken.
+    words = [builder.select(is_odd, _joined(builder, *pair), pair[0]) for pair in pairwise([*words, words[-1]])]
+    single = [part for word in words for part in (builder.and_(word, _I32(0xFFFF)), builder.lshr(word, _I32(16)))]
+    if bits == 16:
+        return single[:wide]
+    return [builder.or_(builder.shl(first, _I32(16)), second) for first, second in pairwise(single[: wide + 1])]
+
+
+def _joined(builder: Any, low: Any, high: Any) -> Any:
+    """Return the 32 bits that begin in the middle of one word and end in that of the next."""
+    return builder.or_(builder.lshr(low, _I32(16)), builder.shl(high, _I32(16)))
 
 
 @_intrinsic

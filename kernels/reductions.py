@@ -17,7 +17,8 @@ from numba import float64
 
 from refoptim.kernels import reductions_gpu as gpu
 from refoptim.kernels.arithmetic import absolute, maximum
-from refoptim.kernels.half_loops import widened
+from refoptim.kernels.half import as_bits
+from refoptim.kernels.half_arrays import number, widened
 from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks
 from refoptim.kernels.memory import on_gpu, temporaries, to_host
 from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, add, magnitude, pair, product, rounded
@@ -55,7 +56,7 @@ def _sum_of(term):
             # Slices, because loops over their whole length become vector loads.
             xs, ys = x[row : row + LANES], y[row : row + LANES]
             for lane in range(xs.size):
-                a, b = term(xs[lane], ys[lane])
+                a, b = term(number(xs[lane]), number(ys[lane]))
                 high[lane], low[lane] = _add_cpu(high[lane], low[lane], a, b)
         return fold_lanes(high, low)
 
@@ -94,7 +95,7 @@ def _largest_chunk(x, start):
     for row in range(start, min(start + CHUNK, x.size), LANES):
         xs = x[row : row + LANES]
         for lane in range(xs.size):
-            largest[lane] = maximum(largest[lane], absolute(float64(xs[lane])))
+            largest[lane] = maximum(largest[lane], absolute(float64(number(xs[lane]))))
     result = largest[0]
     for lane in range(1, LANES):
         result = maximum(result, largest[lane])
@@ -123,7 +124,7 @@ def _dot(x: Any, y: Any) -> tuple[float, float]:
         wide = x.astype(np.float64)
         x, y = wide, wide if y is x else y.astype(np.float64)
     high, low = np.empty((2, -(-x.size // CHUNK)))
-    dot_cpu.run(high.size, TURN, x.nbytes, x, y, high, low)
+    dot_cpu.run(high.size, TURN, x.nbytes, as_bits(x), as_bits(y), high, low)
     return _total(high, low)
 
 
@@ -132,7 +133,7 @@ def _magnitudes(x: Any) -> tuple[float, float]:
     if x.size <= CHUNK:
         return _dot(np.abs(x.astype(np.float64)), np.ones(x.size))
     high, low = np.empty((2, -(-x.size // CHUNK)))
-    magnitudes_cpu.run(high.size, TURN, x.nbytes, x, high, low)
+    magnitudes_cpu.run(high.size, TURN, x.nbytes, as_bits(x), high, low)
     return _total(high, low)
 
 
@@ -147,9 +148,9 @@ def _largest(x: Any) -> float:
     # Nothing is rounded, so that no order needs to be kept.
     if x.size > BLOCK:
         largest = np.empty(-(-x.size // CHUNK))
-        largest_cpu.run(largest.size, TURN, x.nbytes, x, largest)
+        largest_cpu.run(largest.size, TURN, x.nbytes, as_bits(x), largest)
         x = largest
-    return float(np.abs(x).max(initial=0.0))
+    return float(np.abs(widened(x)).max(initial=0.0))
 
 
 def dot(x: Any, y: Any) -> float:
@@ -171,7 +172,7 @@ def sum_of_magnitudes(x: Any) -> float:
 
 def largest_magnitude(x: Any) -> float:
     """Return the largest of a flat array's elements without their signs: NaN if one is, 0 if there are none."""
-    return gpu.norm([x], math.inf) if on_gpu(x) else _largest(widened(x))
+    return gpu.norm([x], math.inf) if on_gpu(x) else _largest(x)
 
 
 def norm(x: Any, p: float = 2.0) -> float:
@@ -181,7 +182,6 @@ def norm(x: Any, p: float = 2.0) -> float:
     bits are the same on every machine and on a GPU; any other p takes NumPy's pow, and copies of what lies on a GPU.
     """
     arrays = x if isinstance(x, list | tuple) else [x]
-    arrays = [array if on_gpu(array) else widened(array) for array in arrays]
     if any(map(on_gpu, arrays)):
         if p in _SAME_EVERYWHERE and all(map(on_gpu, arrays)):
             return gpu.norm(arrays, p)
@@ -205,7 +205,8 @@ def _norm(arrays: Sequence[Any], p: float) -> float:
     if p == 2:
         # By a power of two, so that nothing that counts is rounded.
         exponent = math.frexp(extreme)[1]
-        return math.ldexp(math.sqrt(_sum(lambda block: _squares(np.ldexp(block, -exponent)), blocks)), exponent)
+        squares = _sum(lambda block: _squares(np.ldexp(widened(block), -exponent)), blocks)
+        return math.ldexp(math.sqrt(squares), exponent)
     with np.errstate(all="ignore"):
         # The extreme one, as 1, can neither overflow nor vanish in the power.
         total = _sum(lambda block: _magnitudes((np.abs(block.astype(np.float64)) / extreme) ** p), blocks)
@@ -219,7 +220,7 @@ def _squares(x: Any) -> tuple[float, float]:
 def _extreme(arrays: Sequence[Any], largest: bool) -> float:
     if largest:
         return _largest(np.array([_largest(x) for x in arrays]))
-    return float(np.min([np.abs(x).min(initial=math.inf) for x in _blocks(arrays)], initial=math.inf))
+    return float(np.min([np.abs(widened(x)).min(initial=math.inf) for x in _blocks(arrays)], initial=math.inf))
 
 
 def _sum(part: Callable[[Any], tuple[float, float]], arrays: Sequence[Any]) -> float:
@@ -231,15 +232,15 @@ def _sum(part: Callable[[Any], tuple[float, float]], arrays: Sequence[Any]) -> f
 
 
 def _blocks(arrays: Sequence[Any]) -> Iterator[Any]:
-    """Yield the arrays, taken as one, in blocks. Only a block that lies in several arrays is copied."""
+    """Yield the arrays, taken as one, in blocks. Only a block that lies in several arrays is copied, and widened."""
     parts, missing = [], BLOCK
     for array in arrays:
         rest = array
         while rest.size >= missing:
-            yield np.concatenate([*parts, rest[:missing]]) if parts else rest[:missing]
+            yield np.concatenate(list(map(widened, [*parts, rest[:missing]]))) if parts else rest[:missing]
             rest, parts, missing = rest[missing:], [], BLOCK
         if rest.size:
             parts.append(rest)
             missing -= rest.size
     if parts:
-        yield np.concatenate(parts) if len(parts) > 1 else parts[0]
+        yield np.concatenate(list(map(widened, parts))) if len(parts) > 1 else parts[0]

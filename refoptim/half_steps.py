@@ -118,11 +118,11 @@ def _step_copies(
     theta, grad, *state = arrays
     master = state.pop(0) if has_master else None
     with np.errstate(all="ignore"):
-        first = theta if master is None else kernels.half_loops.restored(theta, master)
+        first = theta if master is None else kernels.half_arrays.restored(theta, master)
         copies = [array.astype(work) for array in (first, grad, *state)]
         compute(*copies)
         new = (copies[0], *copies[2:])
         for number, (target, values) in enumerate(zip((theta if master is None else master, *state), new, strict=True)):
-            kernels.half_loops.store(target, values, draws, number)
+            kernels.half_arrays.store(target, values, draws, number)
         if master is not None:
-            kernels.half_loops.store(theta, master)
+            kernels.half_arrays.store(theta, master)

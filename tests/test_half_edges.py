@@ -90,6 +90,18 @@ def repr_one(dtype):
     return f"{np.array2string(np.array(1.0, dtype))})"
 
 
+@pytest.mark.parametrize("options", [{}, {"arithmetic": "float64"}, {"rounding": "stochastic"}], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_number_survives_a_step_of_no_length(dtype, options):
+    theta = np.arange((1 << 16) + 1).astype(np.uint16).view(dtype)  # the last one has no neighbour
+    param = Parameter(theta)
+    optim.SGD([param], lr=0.0, **options).step(grads=[np.zeros(theta.size, dtype)])
+    got = param.data
+    nan = np.isnan(theta.astype(np.float32))
+    np.testing.assert_array_equal(np.isnan(got.astype(np.float32)), nan)
+    np.testing.assert_array_equal(got[~nan].view(np.uint16), theta[~nan].view(np.uint16))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_clipping_computes_in_float64_and_rounds_once(dtype):
     theta, gradients = data(dtype, steps=2, shape=(70_000,))

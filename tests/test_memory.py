@@ -186,6 +186,18 @@ BLOCK_COPIES = 4 * kernels.reductions.BLOCK
 
 
 @pytest.mark.parametrize("meter", METERS, ids=case_id)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", [name for name in CALLS if "small" not in name])
+def test_clipping_of_16_bits_needs_no_copy_in_float32(name, dtype, meter):
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is not installed")
+    dtype = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
+    param = Parameter(gradient(2 * SIZE).astype(dtype))
+    param.grad = gradient(2 * SIZE, seed=1).astype(dtype)
+    CALLS[name]([param])
+    assert meter(lambda: CALLS[name]([param])) < OVERHEAD + BLOCK_COPIES < 4 * param.grad.size
+
+
+@pytest.mark.parametrize("meter", METERS, ids=case_id)
 def test_norms_of_any_order_copy_blocks_alone(meter):
     values = gradient(4 * SIZE)
     get_total_norm(values, 3)

@@ -1,0 +1,119 @@
+"""Whole arrays of 16-bit numbers: widened, rounded, and stored from wider ones."""
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from refoptim.kernels import half, philox
+from refoptim.kernels.half_elements import Elements
+from refoptim.kernels.jit import GRAIN, cpu_loop, cpu_tasks
+
+# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
+_intrinsic: Any = intrinsic
+
+
+@_intrinsic
+def number(typing_context, x):
+    """Return an element of an array as the number that it is, a float32 if it has 16 bits."""
+    found = types.float32 if half.is_half(x) else x
+
+    def generate(context, builder, signature, arguments):
+        if not half.is_half(x):
+            return arguments[0]
+        return half.widen(builder, x, arguments[0], half.has_float16(context))
+
+    return found(x), generate
+
+
+@_intrinsic
+def _put(typing_context, target, x, i):
+    def generate(context, builder, signature, arguments):
+        values, i = context.make_tuple(builder, types.Tuple((target, x)), arguments[:2]), arguments[2]
+        elements = Elements(context, builder, (target, x), values, i)
+        wide = types.float32 if half.is_half(x.dtype) else x.dtype
+        elements.store(0, elements.widened(1, wide), wide)
+        return context.get_dummy_value()
+
+    return types.void(target, x, i), generate
+
+
+@_intrinsic
+def _draw(typing_context, target, draws, first, stop, result):
+    """Draw for one result of some elements, as ``philox.fill`` does."""
+
+    def generate(context, builder, signature, arguments):
+        _, found, first, stop, result = arguments
+        data = context.make_array(draws)(context, builder, found).data
+        made = philox.fill(builder, data, first, stop, 1, result)
+        return context.make_tuple(builder, signature.return_type, made)
+
+    return types.Tuple((types.voidptr, types.intp))(target, draws, first, stop, result), generate
+
+
+@_intrinsic
+def _put_drawn(typing_context, target, x, i, words):
+    def generate(context, builder, signature, arguments):
+        values, i = context.make_tuple(builder, types.Tuple((target, x)), arguments[:2]), arguments[2]
+        elements = Elements(context, builder, (target, x), values, i)
+        word = philox.bits_of(builder, arguments[3], i, half.RANDOM_BITS[target.dtype])
+        elements.store(0, elements.widened(1, x.dtype), x.dtype, word)
+        return context.get_dummy_value()
+
+    return types.void(target, x, i, words), generate
+
+
+@cpu_loop
+def round_cpu(target, x):
+    for i in range(target.size):
+        _put(target, x, i)
+
+
+@cpu_tasks
+def round_drawn_cpu(target, x, draws, result, first, stop):
+    while first < stop:
+        words, end = _draw(target, draws, first, stop, result)
+        for i in range(first, end):
+            _put_drawn(target, x, i, words)
+        first = end
+
+
+@cpu_loop
+def widen_cpu(out, x):
+    for i in range(out.size):
+        _put(out, x, i)
+
+
+def widened(x: Any) -> Any:
+    """Return a flat array of 16-bit numbers as float32, any other as it is."""
+    if x.dtype.itemsize != 2:
+        return x
+    out = np.empty(x.size, np.float32)
+    widen_cpu(out, half.as_bits(x))
+    return out
+
+
+def store(target: Any, x: Any, draws: Any = None, result: int = 0) -> None:
+    """Round an array of wider numbers once into one of 16 bits; into a wider one, as that rounds.
+
+    With draws it is stochastic, with the random bits that an element's result of this number has.
+    """
+    if target.dtype.itemsize != 2:
+        target[...] = x
+        return
+    if not target.flags.c_contiguous:
+        raise ValueError("the target must be contiguous")
+    bits, x = half.as_bits(target).reshape(-1), np.ascontiguousarray(x).reshape(-1)
+    if draws is None:
+        round_cpu(bits, x)
+    else:
+        round_drawn_cpu.run(bits.size, GRAIN, x.nbytes, bits, x, draws, result)
+
+
+def restored(theta: Any, master: Any) -> Any:
+    """Return the master weights, or the parameters where somebody has written to these."""
+    rounded = np.empty_like(theta)
+    store(rounded, master)
+    same = half.as_bits(rounded) == half.as_bits(theta)
+    return np.where(same, master, theta.astype(np.float32))
