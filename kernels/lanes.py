@@ -7,6 +7,7 @@ processor to fetch them in advance, so that the loop asks for what is needed nex
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -14,7 +15,7 @@ from numba.extending import intrinsic
 
 from refoptim.kernels.jit import cpu_part
 from refoptim.kernels.pairs import CHUNK, LANES
-from refoptim.kernels.reductions import fold_lanes
+from refoptim.kernels.reductions import dot_chunk, fold_lanes
 
 # As many lanes as two of the widest registers hold.
 STRIP = 16
@@ -44,24 +45,27 @@ def vector(typing_context, like, address):
 def _sum_strip(typing_context, sums, x, ys, strip, ahead):
     """Sum the products of x with each of ys, over a whole chunk and the lanes of one strip, as pairs.
 
-    Each strip also asks for its share of the chunk that is ahead.
+    The numbers in ys are of the type of x, but may lie there as float64. Each strip also asks for its share of the
+    chunk that is ahead.
     """
     itemsize = x.dtype.bitwidth // 8
 
     def generate(context, builder, signature, arguments):
-        strip, kind = arguments[3], context.get_data_type(x.dtype)
+        strip = arguments[3]
         first, following, *others = (
-            context.make_array(x)(context, builder, array).data
-            for array in (arguments[1], arguments[4], *cgutils.unpack_tuple(builder, arguments[2]))
+            context.make_array(kind)(context, builder, array).data
+            for kind, array in zip(
+                (x, x, *ys), (arguments[1], arguments[4], *cgutils.unpack_tuple(builder, arguments[2])), strict=True
+            )
         )
         zero = ir.Constant(_wide, [0.0] * STRIP)
         pairs = [[cgutils.alloca_once_value(builder, zero) for _ in range(2)] for _ in others]
         start = builder.mul(strip, strip.type(STRIP))
         with cgutils.for_range(builder, strip.type(_ROWS)) as row:
             at = builder.add(start, builder.mul(row.index, strip.type(LANES)))
-            a = _load(builder, kind, first, at)
+            a = _load(builder, first, at)
             for other, pair in zip(others, pairs, strict=True):
-                _add_product(builder, pair, a, _load(builder, kind, other, at), exact=itemsize < 8)
+                _add_product(builder, pair, a, _load(builder, other, at), exact=itemsize < 8)
             turn = builder.add(builder.mul(strip, strip.type(_ROWS)), row.index)
             _ask_for(builder, following, builder.mul(turn, strip.type(STRIP)), itemsize)
         data = context.make_array(sums)(context, builder, arguments[0]).data
@@ -73,8 +77,9 @@ def _sum_strip(typing_context, sums, x, ys, strip, ahead):
     return types.void(sums, x, ys, strip, ahead), generate
 
 
-def _load(builder, kind, data, index):
+def _load(builder, data, index):
     """Load neighbours, as float64."""
+    kind = data.type.pointee
     place = builder.bitcast(builder.gep(data, [index]), ir.VectorType(kind, STRIP).as_pointer())
     # The start of a vector is aligned for an element, not for a register.
     values = builder.load(place, align=4 if isinstance(kind, ir.FloatType) else 8)
@@ -84,15 +89,19 @@ def _load(builder, kind, data, index):
 def _add_product(builder, pair, a, b, exact):
     """Add a product to a pair, as :mod:`refoptim.kernels.pairs` says; an exact one leaves nothing to the low half."""
     high, low = map(builder.load, pair)
-    product = builder.fmul(a, b)
-    total = builder.fadd(high, product)
-    added = builder.fsub(total, high)
-    if not exact:
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_wide, [_wide] * 3), f"llvm.fma.v{STRIP}f64"
-        )
+    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_wide, [_wide] * 3), f"llvm.fma.v{STRIP}f64")
+    if exact:
+        # Where the product is exact, to add it in the same operation has the same bits.
+        total = builder.call(fma, [a, b, high])
+        added = builder.fsub(total, high)
+        rest = builder.call(fma, [a, b, builder.fneg(added)])
+    else:
+        product = builder.fmul(a, b)
+        total = builder.fadd(high, product)
+        added = builder.fsub(total, high)
+        rest = builder.fsub(product, added)
         low = builder.fadd(low, builder.call(fma, [a, b, builder.fneg(product)]))
-    lost = builder.fadd(builder.fsub(high, builder.fsub(total, added)), builder.fsub(product, added))
+    lost = builder.fadd(builder.fsub(high, builder.fsub(total, added)), rest)
     builder.store(total, pair[0])
     builder.store(builder.fadd(low, lost), pair[1])
 
@@ -119,3 +128,14 @@ def dot_whole_chunk(lanes, x, ys, ahead):
         _sum_strip(lanes, x, ys, strip, ahead)
     for i in range(len(ys)):
         lanes[i, 0, 0], lanes[i, 1, 0] = fold_lanes(lanes[i, 0], lanes[i, 1])
+
+
+@cpu_part
+def dot_any_chunk(x, y, start):
+    """Return the sum of the products of two vectors over the chunk that starts here, which may be cut short."""
+    stop = start + CHUNK
+    if stop > x.size:
+        return dot_chunk(x, y, start, stop)
+    lanes = np.empty((1, 2, LANES))
+    dot_whole_chunk(lanes, x[start:], (y[start:],), y[stop:])
+    return lanes[0, 0, 0], lanes[0, 1, 0]

@@ -1,14 +1,14 @@
 """L-BFGS: the rule of a step, and the direction, which is made of steps and changes by dot products and sums."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_loop, cpu_rule
-from refoptim.kernels.memory import copied, empty, on_gpu
-from refoptim.kernels.pairs import CHUNK
+from refoptim.kernels.measures import Measured, Sums, is_long, measured
+from refoptim.kernels.memory import assign, empty, on_gpu
 from refoptim.kernels.products import addresses, products, recursion_cpu
 from refoptim.kernels.reductions import TURN
 from refoptim.kernels.strips import gpu_elementwise
@@ -36,12 +36,11 @@ def lbfgs_step_cpu(s, scalars):
         s[i] = _lbfgs_step_cpu(widen(s[i], h), h)
 
 
-def pair(g: Any, before: Any, d: Any, t: float) -> tuple[Any, Any]:
-    """Return the change of the gradient and the step, as new vectors."""
-    y, s = empty(g.size, g.dtype, g), copied(d)
+def pair(y: Any, s: Any, g: Any, before: Any, d: Any, t: float) -> None:
+    """Write the change of the gradient and the step."""
     add(y, g, before, -1.0)
+    assign(s, d)
     _scale(s, t)
-    return y, s
 
 
 def factors(sy, yy, sg, yg, rho, scale):
@@ -75,20 +74,45 @@ class History:
     def __init__(self) -> None:
         self._pairs: list[tuple[Any, Any]] = []  # of a step and a change
         self._sy = self._yy = np.empty((0, 0))
+        self._ahead: tuple[Any, ...] = None, None, None  # changes, steps, and their products with what is new
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The vectors of a copy are other ones.
         return History, ()
 
+    def extend(
+        self, g: Any, before: Any, d: Any, t: float, ys: Sequence[Any], steps: Sequence[Any]
+    ) -> tuple[float, float]:
+        """Write the newest of these changes and steps. Return the product of the two, and the change's with itself.
+
+        A direction from these very lists finds the other products computed, in the same pass.
+        """
+        newest = ys[-1], steps[-1]
+        if is_long(g):
+            found = self._products(g, ys, steps, (*newest, before, d), _in_type((t,), g.dtype))
+        else:
+            pair(*newest, g, before, d, t)
+            found = self._products(g, ys, steps)
+        self._ahead = ys, steps, found
+        return found[len(ys) - 1, -1], found[-1, -1]
+
     def direction(
-        self, g: Any, ys: Sequence[Any], steps: Sequence[Any], rho: Sequence[float], scale: float
-    ) -> tuple[Any, list[float]]:
+        self,
+        g: Any,
+        ys: Sequence[Any],
+        steps: Sequence[Any],
+        rho: Sequence[float],
+        scale: float,
+        empty: Callable[..., Any] = empty,
+    ) -> tuple[Measured, list[float]]:
         """Return minus the approximate inverse Hessian times the gradient, and the factors of the first loop.
 
         Changes of the gradient, steps and the reciprocals of their products go from the oldest to the newest.
         """
         known, count = self._known(ys, steps), len(rho)
-        found = products([*steps, *ys], [g, *ys[known:]])
+        (*lists, found), self._ahead = self._ahead, (None, None, None)
+        if lists[0] is not ys or lists[1] is not steps:
+            found = self._products(g, ys, steps)
         sy, yy = np.empty((2, count, count))
         for new, old, columns in ((sy, self._sy, found[:count, 1:]), (yy, self._yy, found[count:, 1:])):
             new[:known, :known] = old[len(old) - known :, len(old) - known :]
@@ -98,7 +122,11 @@ class History:
         # A copy has one layout, whether there is one column or more: Numba compiles for each.
         sg, yg = found[:count, 0].copy(), found[count:, 0].copy()
         alpha, rest = factors_cpu.serial(sy, yy, sg, yg, np.array(rho), float(scale))
-        return _sum(g, ys, steps, alpha, scale, rest), alpha.tolist()
+        return _sum(g, ys, steps, alpha, scale, rest, empty), alpha.tolist()
+
+    def _products(self, g: Any, ys: Sequence[Any], steps: Sequence[Any], *pair: Any) -> Any:
+        """Return the products of steps and changes with the gradient and with changes that are new."""
+        return products([*steps, *ys], [g, *ys[self._known(ys, steps) :]], *pair)
 
     def _known(self, ys: Sequence[Any], steps: Sequence[Any]) -> int:
         """Return how many of the oldest pairs are the newest that are kept."""
@@ -114,25 +142,35 @@ class History:
         self._pairs, self._sy, self._yy = list(zip(steps, ys, strict=True)), sy, yy
 
 
-def _sum(g: Any, ys: Sequence[Any], steps: Sequence[Any], alpha: Any, scale: float, rest: Any) -> Any:
+def _sum(
+    g: Any,
+    ys: Sequence[Any],
+    steps: Sequence[Any],
+    alpha: Any,
+    scale: float,
+    rest: Any,
+    empty: Callable[..., Any] = empty,
+) -> Measured:
     """Return the vector that the two loops lead to, given their factors."""
     # For a few elements the loops that are compiled already do, and a first step waits for one less.
-    if g.size > CHUNK and not on_gpu(g):
-        d = empty(g.size, g.dtype, g)
-        with np.errstate(over="ignore"):
-            multiples = np.array([*-alpha[::-1], *rest, scale]).astype(g.dtype)
-        rows = addresses([*reversed(ys), *steps])
-        recursion_cpu.run(-(-d.size // CHUNK), TURN, rows.size * d.nbytes, d, g, rows, multiples)
-        return d
+    if is_long(g):
+        d, sums, rows = empty(g.size, g.dtype, g), Sums(g.size), addresses([*reversed(ys), *steps])
+        multiples = _in_type([*-alpha[::-1], *rest, scale], g.dtype)
+        recursion_cpu.run(sums.chunks, TURN, rows.size * d.nbytes, d, g, rows, multiples, *sums.arrays)
+        return sums.measured(d)
     d = negative(g)
     for y, factor in zip(reversed(ys), reversed(alpha), strict=True):
         add(d, d, y, -factor)
     _scale(d, scale)
     for s, factor in zip(steps, rest, strict=True):
         add(d, d, s, factor)
-    return d
+    return measured(d, g)
+
+
+def _in_type(numbers: Sequence[float], dtype: Any) -> Any:
+    with np.errstate(over="ignore"):
+        return np.array(numbers).astype(dtype)
 
 
 def _scale(s: Any, t: float) -> None:
-    with np.errstate(over="ignore"):
-        lbfgs_step_cpu(s, np.array((t,), s.dtype))
+    lbfgs_step_cpu(s, _in_type((t,), s.dtype))

@@ -19,7 +19,7 @@ from refoptim.kernels import reductions_gpu as gpu
 from refoptim.kernels.arithmetic import absolute, maximum
 from refoptim.kernels.half import as_bits
 from refoptim.kernels.half_arrays import number, widened
-from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks
+from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks, renamed
 from refoptim.kernels.memory import on_gpu, temporaries, to_host
 from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, add, magnitude, pair, product, rounded
 
@@ -44,10 +44,13 @@ def fold_lanes(high, low):
     return high[0], low[0]
 
 
-def _sum_of(term):
-    """Return what adds the terms of one chunk, compiled for this kind of term."""
+def _sum_of(term, name):
+    """Return what adds the terms of one chunk, compiled for this kind of term.
 
-    @cpu_part
+    It needs a name of its own: compiled code that is loaded from a file finds what it calls by name and types, and by a
+    number that another process counts otherwise.
+    """
+
     def sum_chunk(x, y, start, stop):
         high, low = np.empty(LANES), np.empty(LANES)
         for lane in range(LANES):
@@ -60,10 +63,12 @@ def _sum_of(term):
                 high[lane], low[lane] = _add_cpu(high[lane], low[lane], a, b)
         return fold_lanes(high, low)
 
-    return sum_chunk
+    return cpu_part(renamed(sum_chunk, name, __name__))
 
 
-dot_chunk, _magnitudes_chunk, _pairs_chunk = map(_sum_of, map(cpu_part, (product, magnitude, pair)))
+dot_chunk = _sum_of(cpu_part(product), "dot_chunk")
+_magnitudes_chunk = _sum_of(cpu_part(magnitude), "_magnitudes_chunk")
+_pairs_chunk = _sum_of(cpu_part(pair), "_pairs_chunk")
 
 
 @cpu_tasks
@@ -90,7 +95,7 @@ def pairs_cpu(high, low):
 
 
 @cpu_part
-def _largest_chunk(x, start):
+def largest_chunk(x, start):
     largest = np.zeros(LANES)
     for row in range(start, min(start + CHUNK, x.size), LANES):
         xs = x[row : row + LANES]
@@ -105,7 +110,7 @@ def _largest_chunk(x, start):
 @cpu_tasks
 def largest_cpu(x, largest, first, stop):
     for chunk in range(first, stop):
-        largest[chunk] = _largest_chunk(x, chunk * CHUNK)
+        largest[chunk] = largest_chunk(x, chunk * CHUNK)
 
 
 def _sum_on_gpu(term: gpu.Term, x: Any) -> tuple[float, float]:
@@ -125,7 +130,7 @@ def _dot(x: Any, y: Any) -> tuple[float, float]:
         x, y = wide, wide if y is x else y.astype(np.float64)
     high, low = np.empty((2, -(-x.size // CHUNK)))
     dot_cpu.run(high.size, TURN, x.nbytes, as_bits(x), as_bits(y), high, low)
-    return _total(high, low)
+    return sum_of_chunks(high, low)
 
 
 def _magnitudes(x: Any) -> tuple[float, float]:
@@ -134,10 +139,10 @@ def _magnitudes(x: Any) -> tuple[float, float]:
         return _dot(np.abs(x.astype(np.float64)), np.ones(x.size))
     high, low = np.empty((2, -(-x.size // CHUNK)))
     magnitudes_cpu.run(high.size, TURN, x.nbytes, as_bits(x), high, low)
-    return _total(high, low)
+    return sum_of_chunks(high, low)
 
 
-def _total(high: Any, low: Any) -> tuple[float, float]:
+def sum_of_chunks(high: Any, low: Any) -> tuple[float, float]:
     """Return the sum of the chunks' sums, which are overwritten."""
     if high.size > 1:
         pairs_cpu.serial(high, low)  # it works in place, one sum after the other
@@ -228,7 +233,7 @@ def _sum(part: Callable[[Any], tuple[float, float]], arrays: Sequence[Any]) -> f
     if len(arrays) == 1:
         return rounded(*part(arrays[0]))
     high, low = np.array([part(block) for block in _blocks(arrays)]).reshape(-1, 2).T.copy()
-    return rounded(*_total(high, low))
+    return rounded(*sum_of_chunks(high, low))
 
 
 def _blocks(arrays: Sequence[Any]) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 """The rules that minimizers share: a multiple of a vector, and one vector and a multiple of another."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,10 +51,11 @@ def add(z: Any, x: Any, y: Any, factor: float) -> None:
         combine_cpu(z, x, y, np.array((factor,), y.dtype))
 
 
-def negative(x: Any) -> Any:
+def negative(x: Any, empty: Callable[..., Any] = empty) -> Any:
     """Return -x, as a new vector."""
-    if not on_gpu(x):
-        return np.negative(x)
     z = empty(x.size, x.dtype, x)
-    multiple_cpu(z, x, np.array((-1.0,), x.dtype))
+    if on_gpu(x):
+        multiple_cpu(z, x, np.array((-1.0,), x.dtype))
+    else:
+        np.negative(x, out=z)
     return z

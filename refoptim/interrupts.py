@@ -7,6 +7,8 @@ called from C and is not interrupted; counting twice is counting once. There the
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from operator import length_hint
 from signal import SIGINT
@@ -62,3 +64,31 @@ def _set_handler(handler: Callable[..., Any]) -> bool:
     except ValueError:
         return False
     return True
+
+
+class Pause:
+    """Lets Ctrl-C wait while something is undone. It is made before there is anything to undo.
+
+    ``pause.begin()`` runs no Python code, so that Ctrl-C waits before anything else happens after an exception was
+    caught: ``with pause.begun(pause.begin()): ...``.
+    """
+
+    def __init__(self) -> None:
+        self._asked: list[Any] = []
+        before = _signal.getsignal(SIGINT)
+        self._handles = callable(before) and _set_handler(before)
+        self.begin: Callable[[], Any] = partial(_signal.signal, SIGINT, self._note) if self._handles else bool
+
+    def _note(self, *arguments: Any) -> None:
+        self._asked.append(arguments)
+
+    @contextmanager
+    def begun(self, before: Any) -> Iterator[None]:
+        """Give Ctrl-C back to who had it before, who hears of it then."""
+        try:
+            yield
+        finally:
+            if self._handles:
+                _signal.signal(SIGINT, before)
+                if self._asked:
+                    before(*self._asked[0])

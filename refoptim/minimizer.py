@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from math import isfinite
-from operator import index
-from typing import Any, ClassVar
+from operator import index, length_hint
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,14 +12,19 @@ from . import kernels
 from .arrays import Array, is_half
 from .buffers import REAL_TYPE
 from .checks import check_lr
-from .cpu import CPU, Device
+from .cpu import CPU, Device, Launch
 from .devices import device_of, on_gpu, to_host
 from .gpu import Gpu, on_stream
+from .interrupts import Pause, carry_out
 from .line_search import Trial, strong_wolfe
 from .objective import Objective, real_size
-from .optimizer import Optimizer
+from .optimizer import Optimizer, Params
 from .parameter import Parameter
+from .recycler import Recycler
 from .scalars import number
+
+if TYPE_CHECKING:  # it imports Numba
+    from .kernels.measures import Measured
 
 Memory = dict[str, Any]
 
@@ -36,6 +41,10 @@ class Minimizer(Optimizer):
     numbers: ClassVar[tuple[str, ...]] = ("t", "prev_loss")
     vector_lists: ClassVar[tuple[str, ...]] = ()
     number_lists: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, params: Params, defaults: dict[str, Any], *, arithmetic: str | None) -> None:
+        self._vectors = Recycler()
+        super().__init__(params, defaults, arithmetic=arithmetic)
 
     def step(
         self, closure: Callable[[], Any] | None = None, *, grads: Iterable[Any] | None = None, stream: Any = None
@@ -78,12 +87,20 @@ class Minimizer(Optimizer):
         entry = self.state[params[0]] if params else {}
         memory = self._recalled(entry)
         # The first evaluation always takes place: its result is the step's.
-        with Objective(params, closure, self._dtype(), max(1, group["max_eval"])) as objective:
+        objective = Objective(params, closure, self._dtype(), max(1, group["max_eval"]), self._vectors)
+        changes: list[Launch] = [(entry.update, (memory,))]
+        pause, left = Pause(), iter(changes)
+        try:
             loss, grad = objective.evaluate()
-            if not kernels.reductions.largest_magnitude(grad) <= group["tolerance_grad"]:
+            if not grad.largest <= group["tolerance_grad"]:
                 self._iterate(group, objective, memory, loss, grad)
-        memory["func_evals"] += objective.calls
-        entry.update(memory)
+            memory["func_evals"] += objective.calls
+            carry_out(changes, left)
+        except BaseException:
+            with pause.begun(pause.begin()):
+                if length_hint(left):  # else the step is done, and Ctrl-C came after it
+                    objective.restore()
+            raise
         return objective.first
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -100,17 +117,17 @@ class Minimizer(Optimizer):
         with self.register_load_state_dict_pre_hook(type(self)._check_loaded):
             super().load_state_dict(state_dict)
 
-    def _iterate(self, group: dict[str, Any], objective: Objective, memory: Memory, loss: float, grad: Array) -> None:
+    def _iterate(
+        self, group: dict[str, Any], objective: Objective, memory: Memory, loss: float, grad: "Measured"
+    ) -> None:
         """Go on from the current point until a limit or a tolerance is met."""
-        largest, dot = kernels.reductions.largest_magnitude, kernels.reductions.dot
         lr, tolerance_change = number("lr", group["lr"]), group["tolerance_change"]
         for iterations_left in reversed(range(group["max_iter"])):
             memory["n_iter"] += 1
-            d = self._direction(group, memory, grad)
-            slope = dot(grad, d)
-            t = lr * self._first_t(memory, loss, grad, slope)
+            d, size, slope = self._direction(group, memory, grad)
+            t = lr * self._first_t(memory, loss, grad.vector, slope)
             before = loss
-            memory |= {"d": d, "t": t, "prev_flat_grad": grad, "prev_loss": loss}
+            memory |= {"d": d, "t": t, "prev_flat_grad": grad.vector, "prev_loss": loss}
             if slope > -tolerance_change:
                 return
             if group["line_search_fn"] is None:
@@ -119,35 +136,39 @@ class Minimizer(Optimizer):
                 if iterations_left and objective.left > 0:
                     loss, grad = objective.evaluate()
             elif objective.left > 0 and isfinite(loss) and isfinite(slope):
-                t, loss, _, grad = self._search(objective, Trial(0.0, loss, slope, grad), d, t)
+                t, loss, _, grad = self._search(objective, Trial(0.0, loss, slope, grad), d, size, t)
                 memory["t"] = t
             else:
                 return
             if (
                 objective.left <= 0
-                or largest(grad) <= group["tolerance_grad"]
-                or largest(d) * abs(t) <= tolerance_change
+                or grad.largest <= group["tolerance_grad"]
+                or size * abs(t) <= tolerance_change
                 or abs(loss - before) < tolerance_change
             ):
                 return
 
-    def _search(self, objective: Objective, start: Trial, d: Array, t: float) -> Trial:
+    def _search(self, objective: Objective, start: Trial, d: Array, size: float, t: float) -> Trial:
         """Move to the best point that is found on a line."""
         x = objective.point()
 
         def trial(t: float) -> Trial:
             objective.move(x, d, t)
-            loss, grad = objective.evaluate()
-            return Trial(t, loss, kernels.reductions.dot(grad, d), grad)
+            loss, grad = objective.evaluate(d)
+            return Trial(t, loss, grad.product, grad)
 
-        size = kernels.reductions.largest_magnitude(d)
         found = strong_wolfe(trial, start, t, size, max_eval=objective.left, c2=self.curvature)
         objective.move(x, d, found.t)
         return found
 
-    def _direction(self, group: dict[str, Any], memory: Memory, grad: Array) -> Array:
-        """Return the direction of this iteration, and take note of what later ones need."""
+    def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured") -> "Measured":
+        """Return the direction of this iteration, measured along the gradient; take note of what later ones need."""
         raise NotImplementedError
+
+    def _steepest(self, grad: "Measured") -> "Measured":
+        """Return minus the gradient as a direction."""
+        d = kernels.vectors.negative(grad.vector, self._vectors.empty)
+        return grad._replace(vector=d, product=-kernels.reductions.sum_of_squares(grad.vector))
 
     def _first_t(self, memory: Memory, loss: float, grad: Array, slope: float) -> float:
         """Return the first step size to try, as a multiple of the learning rate."""

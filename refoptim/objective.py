@@ -1,8 +1,7 @@
 """The loss as a function of all parameters as one vector."""
 
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +10,11 @@ from .arrays import Array
 from .buffers import REAL_TYPE, FlatBuffer
 from .devices import to_host
 from .parameter import Parameter, gather, is_neighbour
+from .recycler import Recycler
 from .scalars import number
+
+if TYPE_CHECKING:  # it imports Numba
+    from .kernels.measures import Measured
 
 
 class Segment(NamedTuple):
@@ -27,22 +30,27 @@ class Segment(NamedTuple):
 class Objective:
     """A closure as a function of one vector: where the parameters are, and what loss and gradient are there.
 
-    As a context manager it takes the parameters back to where they were if anything raises.
-
     Args:
         params: the parameters, in the order of the vector, on one device.
         closure: sets the gradients and returns the loss.
         dtype: of the vectors; at least as wide as the parameters'.
         max_eval: how often the closure may be called.
+        vectors: where the vectors come from.
 
     """
 
     def __init__(
-        self, params: list[Parameter], closure: Callable[[], Any], dtype: np.dtype[Any], max_eval: int
+        self,
+        params: list[Parameter],
+        closure: Callable[[], Any],
+        dtype: np.dtype[Any],
+        max_eval: int,
+        vectors: Recycler,
     ) -> None:
         self._params = params
         self._closure = closure
         self._dtype = dtype
+        self._vectors = vectors
         self._segments: list[Segment] = []
         self._start = self.point()
         self.left = max_eval
@@ -54,23 +62,14 @@ class Objective:
         """How many elements the vectors have."""
         return self._start.size
 
-    def __enter__(self) -> "Objective":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._place(self._start)
-
-    def evaluate(self) -> tuple[float, Array]:
-        """Return loss and gradient where the parameters are."""
+    def evaluate(self, d: Array | None = None) -> "tuple[float, Measured]":
+        """Return loss and gradient where the parameters are; the gradient is measured along a direction, if given."""
         self.left -= 1
         loss = self._closure()
         if not self.calls:
             self.first = loss
         self.calls += 1
-        return number("the closure's loss", loss), self._gradient()
+        return number("the closure's loss", loss), self._gradient(d)
 
     def point(self) -> Array:
         """Return where the parameters are."""
@@ -79,7 +78,7 @@ class Objective:
             return np.empty(0, self._dtype)
         point = self._vector(segments)
         for segment in segments:
-            kernels.memory.assign(point[segment.part], segment.buffer.theta[segment.place])
+            kernels.measures.copy(point[segment.part], segment.buffer.theta[segment.place])
         return point
 
     def move(self, x: Array | None, d: Array, t: float) -> None:
@@ -88,20 +87,24 @@ class Objective:
             theta = segment.buffer.theta[segment.place]
             kernels.vectors.add(theta, theta if x is None else x[segment.part], d[segment.part], t)
 
-    def _place(self, point: Array) -> None:
+    def restore(self) -> None:
+        """Take the parameters back to where they were at first."""
         for segment in self._laid_out():
-            kernels.memory.assign(segment.buffer.theta[segment.place], point[segment.part])
+            kernels.memory.assign(segment.buffer.theta[segment.place], self._start[segment.part])
 
-    def _gradient(self) -> Array:
+    def _gradient(self, d: Array | None) -> "Measured":
         """Return the gradient, with zeros where a parameter has none."""
         segments = self._laid_out()
         if not segments:
-            return np.empty(0, self._dtype)
+            return kernels.measures.measured(np.empty(0, self._dtype))
         gradient = self._vector(segments)
         for segment in segments:
             part, buffer = gradient[segment.part], segment.buffer
             if buffer.missing == 0:
-                kernels.memory.assign(part, buffer.grad[segment.place])
+                source = buffer.grad[segment.place]
+                if len(segments) == 1:
+                    return kernels.measures.copy_measured(gradient, source, d)
+                kernels.measures.copy(part, source)
                 continue
             end = 0
             for param in segment.params:
@@ -110,11 +113,11 @@ class Objective:
                     buffer.device.fill(part[begin:end], 0)
                 else:
                     kernels.memory.assign(part[begin:end], _dense(param, buffer))
-        return gradient
+        return kernels.measures.measured(gradient, d)
 
     def _vector(self, segments: list[Segment]) -> Array:
         """Return a new vector where the parameters are."""
-        return kernels.memory.empty(segments[-1].part.stop, self._dtype, segments[0].buffer.theta)
+        return self._vectors.empty(segments[-1].part.stop, self._dtype, segments[0].buffer.theta)
 
     def _laid_out(self) -> list[Segment]:
         """Return where the parameters lie, found anew if another optimizer has moved some."""

@@ -1,5 +1,6 @@
 """Compiled kernels on disk, also where that is hard: a step works, and the next process finds what can be found."""
 
+import importlib
 import json
 import os
 import pickle
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +17,9 @@ import numpy as np
 import pytest
 from numba import njit
 from numba.core import config
+from numba.core.registry import CPUDispatcher
 
+from refoptim import kernels
 from refoptim.kernels import caching
 
 ROOT = Path(__file__).parents[1]
@@ -261,3 +265,15 @@ def test_a_changed_file_is_noticed_and_the_old_code_removed(package):
     adam = package / "refoptim/kernels/adam.py"
     adam.write_text(adam.read_text() + "\n")
     assert step(package)["hits"] == 1, "SGD is not made of that file"
+
+
+def test_what_is_compiled_has_a_name_of_its_own():
+    """Loaded code finds what it calls by module, name and types: of two with one name it may call the wrong one."""
+    for path in sorted(Path(kernels.__file__).parent.glob("*.py")):
+        importlib.import_module(f"refoptim.kernels.{path.stem}")
+    modules = [module for name, module in sys.modules.items() if name.startswith("refoptim.kernels.")]
+    values = [getattr(value, "serial", value) for module in modules for value in vars(module).values()]
+    functions = {value.py_func for value in values if isinstance(value, CPUDispatcher)}
+    names = [(function.__module__, function.__qualname__) for function in functions]
+    assert len(names) > 50
+    assert [name for name, count in Counter(names).items() if count > 1] == []

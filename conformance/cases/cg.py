@@ -94,7 +94,7 @@ def runs(dtype: Any) -> list[Situation]:
 
 
 _RULE, _DIRECTION, _FIRST_T = "kernels.cg.cg_direction", "optimizers.cg.CG._direction", "optimizers.cg.CG._first_t"
-_PR_BETA, _HZ_BETA, _CHANGE = "kernels.cg.polak_ribiere", "kernels.cg.hager_zhang", "kernels.cg._change"
+_PR_BETA, _HZ_BETA, _PRODUCTS = "kernels.cg.polak_ribiere", "kernels.cg.hager_zhang", "kernels.cg.products"
 
 MUTANTS = tuple(
     FunctionMutant(name, function, right, wrong)
@@ -105,32 +105,32 @@ MUTANTS = tuple(
         ("beta for the gradient", _RULE, "fma(h.beta, d, -g)", "fma(-h.beta, g, d)"),
         ("beta below 0", _PR_BETA, "max(beta, 0.0)", "beta"),
         ("beta above 0 dropped", _PR_BETA, "max(beta, 0.0)", "min(beta, 0.0)"),
-        ("beta of Fletcher and Reeves", _PR_BETA, "dot(g, _change(g, before, empty))", "sum_of_squares(g)"),
-        ("beta of Hestenes and Stiefel", _PR_BETA, "sum_of_squares(before)", "dot(d, _change(g, before, empty))"),
-        ("beta of Dai and Yuan", _PR_BETA, "sum_of_squares(before)", "sum_of_squares(g)"),
-        ("change with the wrong sign", _CHANGE, "add(y, g, before, -1.0)", "add(y, before, g, -1.0)"),
-        ("change not taken", _CHANGE, "before, -1.0)", "before, -0.0)"),
-        ("correction dropped", _HZ_BETA, " - 2.0 * _quotient(sum_of_squares(y), curvature) * dot(d, g)", ""),
+        ("beta of Fletcher and Reeves", _PR_BETA, "p.gy", "p.gg"),
+        ("beta of Hestenes and Stiefel", _PRODUCTS, "(before, before)", "(d, y)"),
+        ("beta of Dai and Yuan", _PR_BETA, "p.bb", "p.gg"),
+        ("change with the wrong sign", _PRODUCTS, "add(y, g, before, -1.0)", "add(y, before, g, -1.0)"),
+        ("change not taken", _PRODUCTS, "before, -1.0)", "before, -0.0)"),
+        ("correction dropped", _HZ_BETA, " - 2.0 * _quotient(p.yy, p.dy) * p.dg", ""),
         ("correction not twice", _HZ_BETA, "2.0 * ", "1.0 * "),
-        ("correction with the change", _HZ_BETA, "* dot(d, g)", "* dot(y, g)"),
-        ("correction of the step", _HZ_BETA, "sum_of_squares(y)", "sum_of_squares(d)"),
-        ("curvature with the gradient", _HZ_BETA, "curvature = dot(d, y)", "curvature = dot(d, g)"),
+        ("correction with the change", _HZ_BETA, "* p.dg", "* p.gy"),
+        ("correction of the step", _HZ_BETA, "p.yy", "p.dd"),
+        ("curvature with the gradient", _HZ_BETA, "p.dy", "p.dg"),
         ("bound dropped", _HZ_BETA, "max(beta, least)", "beta"),
         ("bound is 0", _HZ_BETA, "max(beta, least)", "max(beta, 0.0)"),
         ("bound above 0", _HZ_BETA, "_quotient(-1.0", "_quotient(1.0"),
-        ("bound without the gradient", _HZ_BETA, "min(eta, math.sqrt(sum_of_squares(before)))", "eta"),
+        ("bound without the gradient", _HZ_BETA, "min(eta, math.sqrt(p.bb))", "eta"),
         (
             "bound without eta",
             _HZ_BETA,
-            "min(eta, math.sqrt(sum_of_squares(before)))",
-            "math.sqrt(sum_of_squares(before))",
+            "min(eta, math.sqrt(p.bb))",
+            "math.sqrt(p.bb)",
         ),
         ("bound with the larger", _HZ_BETA, "min(eta, ", "max(eta, "),
-        ("bound with squares", _HZ_BETA, "math.sqrt(sum_of_squares(d))", "sum_of_squares(d)"),
+        ("bound with squares", _HZ_BETA, "math.sqrt(p.dd)", "p.dd"),
         ("eta ten times as large", _HZ_BETA, "min(eta, ", "min(10 * eta, "),
         ("methods swapped", _DIRECTION, '== "polak_ribiere"', '!= "polak_ribiere"'),
-        ("descent not checked", _DIRECTION, "new if descent", "new if True or descent"),
-        ("always the steepest", _DIRECTION, "new if descent", "-grad if descent"),
+        ("descent not checked", _DIRECTION, "new if -new", "new if True or -new"),
+        ("always the steepest", _DIRECTION, "new if -new", "self._steepest(grad) if -new"),
         ("descent of any size", _DIRECTION, "_LEAST_DESCENT * ", "-1e9 * "),
         ("first point from the gain alone", _FIRST_T, " / slope", " / -1.0"),
         ("first point without the margin", _FIRST_T, "2.02", "2.0"),

@@ -115,9 +115,9 @@ def _quadratic(dtype: Any) -> tuple[Any, Any]:
 
 
 _FACTORS, _HISTORY, _SUM = "kernels.lbfgs.factors", "kernels.lbfgs.History.direction", "kernels.lbfgs._sum"
-_KEPT = "optimizers.lbfgs.LBFGS._remember"
+_EXTEND, _KEPT = "kernels.lbfgs.History.extend", "optimizers.lbfgs.LBFGS._remember"
 
-_HALF = 'return gradient.astype("f2").astype(self._dtype)'
+_GRAD, _HALF = "buffer.grad[segment.place]", 'buffer.grad[segment.place].astype("f2").astype(self._dtype)'
 
 MUTANTS = tuple(
     FunctionMutant(name, function, right, wrong)
@@ -132,7 +132,7 @@ MUTANTS = tuple(
         ("alpha added", _SUM, "y, -factor", "y, factor"),
         ("alpha added in alpha", _FACTORS, "fma(-alpha[j], sy", "fma(alpha[j], sy"),
         ("alpha added in beta", _FACTORS, "fma(-alpha[j], yy", "fma(alpha[j], yy"),
-        ("alpha with the change", _HISTORY, "[*steps, *ys]", "[*ys, *ys]"),
+        ("alpha with the change", "kernels.lbfgs.History._products", "[*steps, *ys]", "[*ys, *ys]"),
         ("alpha without rho", _FACTORS, "rho[i] * product", "product"),
         ("first loop subtracts steps", _SUM, "zip(reversed(ys)", "zip(reversed(steps)"),
         ("first loop subtracts from the oldest", _SUM, "zip(reversed(ys)", "zip(ys"),
@@ -152,7 +152,10 @@ MUTANTS = tuple(
         ("change with the wrong sign", "kernels.lbfgs.pair", "add(y, g, before, -1.0)", "add(y, before, g, -1.0)"),
         ("change not taken", "kernels.lbfgs.pair", "-1.0", "-0.0"),
         ("step without its size", "kernels.lbfgs.lbfgs_step", "h.t * s", "s"),
-        ("step and change swapped", _KEPT, "y, s = ", "s, y = "),
+        ("step and change swapped", _EXTEND, "ys[-1], steps[-1]", "steps[-1], ys[-1]"),
+        ("curvature of the change", _EXTEND, "found[len(ys) - 1, -1]", "found[-1, -1]"),
+        ("curvature with the gradient", _EXTEND, "found[len(ys) - 1, -1]", "found[len(ys) - 1, 0]"),
+        ("curvature of the oldest step", _EXTEND, "found[len(ys) - 1, -1]", "found[0, -1]"),
         ("pairs of little curvature kept", _KEPT, "curvature > _LEAST_CURVATURE", "curvature > 0"),
         (
             "pairs of negative curvature kept",
@@ -164,10 +167,10 @@ MUTANTS = tuple(
         ("too many pairs kept", _KEPT, "[-most:]", "[-most - 1:]"),
         ("oldest pairs kept", _KEPT, "[-most:]", "[:most]"),
         ("rho not inverted", _KEPT, "1.0 / curvature", "curvature"),
-        ("rho not renewed", _KEPT, '("ro", 1.0 / curvature)', '("ro", (memory["ro"] or [1.0])[-1])'),
-        ("scale not renewed", _KEPT, 'memory["H_diag"] = ', 'memory["H"] = '),
-        ("scale with the step", _KEPT, "sum_of_squares(y)", "sum_of_squares(s)"),
-        ("scale inverted at its source", _KEPT, "curvature / kernels", "1 / curvature * kernels"),
+        ("rho not renewed", _KEPT, '"ro"], 1.0 / curvature', '"ro"], (memory["ro"] or [1.0])[-1]'),
+        ("scale not renewed", _KEPT, '"H_diag": ', '"H": '),
+        ("scale with the step", _KEPT, "curvature / square", "curvature / float(s @ s)"),
+        ("scale inverted at its source", _KEPT, "curvature / square", "square / curvature"),
         ("first step not limited", "minimizer.steepest_t", "min(1.0, 1.0 / size)", "1.0"),
         ("first step not at most 1", "minimizer.steepest_t", "min(1.0, 1.0 / size)", "1.0 / size"),
         ("first step by the largest", "minimizer.steepest_t", "sum_of_magnitudes", "largest_magnitude"),
@@ -176,7 +179,7 @@ MUTANTS = tuple(
         ("moves backwards", "kernels.vectors.combine", "fma(h.factor, y, x)", "fma(-h.factor, y, x)"),
         ("moves by the whole direction", "kernels.vectors.combine", "fma(h.factor, y, x)", "x + y"),
         ("learning rate dropped", "minimizer.Minimizer._iterate", "t = lr * ", "t = "),
-        ("gradient not kept", "minimizer.Minimizer._iterate", '"prev_flat_grad": grad', '"prev_flat_grad": d'),
-        ("gradients in float16", "objective.Objective._gradient", "return gradient", _HALF),
+        ("gradient not kept", "minimizer.Minimizer._iterate", '"prev_flat_grad": grad.vector', '"prev_flat_grad": d'),
+        ("gradients in float16", "objective.Objective._gradient", _GRAD, _HALF),
     )
 )

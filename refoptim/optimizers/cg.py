@@ -2,12 +2,15 @@
 
 from math import inf
 from operator import index
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import kernels
 from ..buffers import Array
 from ..minimizer import Memory, Minimizer, steepest_t
 from ..optimizer import Params
+
+if TYPE_CHECKING:  # it imports Numba
+    from ..kernels.measures import Measured
 
 _METHODS = ("polak_ribiere", "hager_zhang")
 # How far below 0 Hager and Zhang let beta go, and how much of the steepest slope a direction must have.
@@ -103,18 +106,18 @@ class CG(Minimizer):
         if options["line_search_fn"] is None:
             raise RuntimeError("CG needs line_search_fn='strong_wolfe': without it directions are not conjugate")
 
-    def _direction(self, group: dict[str, Any], memory: Memory, grad: Array) -> Array:
+    def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured") -> "Measured":
         if memory["n_iter"] == 1:
-            return kernels.vectors.negative(grad)
-        before, d = memory["prev_flat_grad"], memory["d"]
+            return self._steepest(grad)
+        g, before, d = grad.vector, memory["prev_flat_grad"], memory["d"]
         if group["method"] == "polak_ribiere":
-            beta = kernels.cg.polak_ribiere(grad, before, d)
+            products = kernels.cg.products(g, before, d, 3)
+            beta = kernels.cg.polak_ribiere(products)
         else:
-            beta = kernels.cg.hager_zhang(grad, before, d, _ETA)
-        new = kernels.cg.direction(grad, d, beta)
-        dot, negative = kernels.reductions.dot, kernels.vectors.negative
-        descent = -dot(grad, new)
-        return new if descent >= _LEAST_DESCENT * dot(grad, grad) else negative(grad)
+            products = kernels.cg.products(g, before, d, 7)
+            beta = kernels.cg.hager_zhang(products, _ETA)
+        new = kernels.cg.direction(g, d, beta, self._vectors.empty)
+        return new if -new.product >= _LEAST_DESCENT * products.gg else self._steepest(grad)
 
     def _first_t(self, memory: Memory, loss: float, grad: Array, slope: float) -> float:
         if memory["n_iter"] > 1 and slope < 0:

@@ -1,12 +1,15 @@
 """L-BFGS."""
 
 from operator import index
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import kernels
 from ..buffers import Array
 from ..minimizer import Memory, Minimizer, steepest_t
 from ..optimizer import Params
+
+if TYPE_CHECKING:  # it imports Numba
+    from ..kernels.measures import Measured
 
 # A pair with less curvature says nothing that the next direction could use.
 _LEAST_CURVATURE = 1e-10
@@ -30,6 +33,8 @@ class LBFGS(Minimizer):
     one goes on where it ended. All parameters, one group of them, are one vector, complex numbers pairs of reals in it;
     a parameter without a gradient has one of zeros. Sums are float64, in an order that depends on nothing but the
     number of elements.
+
+    A step needs room for two vectors for each pair that it makes, and 7 more; the optimizer keeps it for the next.
 
     Args:
         params: parameters, or ``(name, parameter)`` pairs.
@@ -103,13 +108,13 @@ class LBFGS(Minimizer):
         if index(options["history_size"]) < 1:
             raise ValueError(f"Invalid history_size: {options['history_size']}; it must be at least 1")
 
-    def _direction(self, group: dict[str, Any], memory: Memory, grad: Array) -> Array:
+    def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured") -> "Measured":
         if memory["n_iter"] == 1:
             memory |= {"old_dirs": [], "old_stps": [], "ro": [], "H_diag": 1}
-            return kernels.vectors.negative(grad)
-        self._remember(group["history_size"], memory, grad)
+            return self._steepest(grad)
+        self._remember(group["history_size"], memory, grad.vector)
         ys, steps, rho = memory["old_dirs"], memory["old_stps"], memory["ro"]
-        d, alpha = self._history.direction(grad, ys, steps, rho, memory["H_diag"])
+        d, alpha = self._history.direction(grad.vector, ys, steps, rho, memory["H_diag"], self._vectors.empty)
         memory["al"] = [*alpha, *[None] * (group["history_size"] - len(alpha))]
         return d
 
@@ -118,10 +123,10 @@ class LBFGS(Minimizer):
 
     def _remember(self, most: int, memory: Memory, grad: Array) -> None:
         """Keep what the last step says about the Hessian, if it says enough."""
-        y, s = kernels.lbfgs.pair(grad, memory["prev_flat_grad"], memory["d"], memory["t"])
-        curvature = kernels.reductions.dot(y, s)
-        if not curvature > _LEAST_CURVATURE:
-            return
-        for name, value in (("old_dirs", y), ("old_stps", s), ("ro", 1.0 / curvature)):
-            memory[name] = [*memory[name], value][-most:]
-        memory["H_diag"] = curvature / kernels.reductions.sum_of_squares(y)
+        y, s = (self._vectors.empty(grad.size, grad.dtype, grad) for _ in range(2))
+        ys, steps = [*memory["old_dirs"], y][-most:], [*memory["old_stps"], s][-most:]
+        before, d, t = memory["prev_flat_grad"], memory["d"], memory["t"]
+        curvature, square = self._history.extend(grad, before, d, t, ys, steps)
+        if curvature > _LEAST_CURVATURE:
+            rho = [*memory["ro"], 1.0 / curvature][-most:]
+            memory |= {"old_dirs": ys, "old_stps": steps, "ro": rho, "H_diag": curvature / square}

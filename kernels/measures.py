@@ -1,0 +1,75 @@
+"""Vectors with what a search along them asks for, found in the pass that writes them."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refoptim.kernels.jit import cpu_tasks
+from refoptim.kernels.lanes import dot_any_chunk
+from refoptim.kernels.memory import assign, on_gpu
+from refoptim.kernels.pairs import CHUNK, rounded
+from refoptim.kernels.reductions import TURN, dot, largest_chunk, largest_magnitude, sum_of_chunks
+
+
+class Measured(NamedTuple):
+    """A vector, how large it is, and how much of it lies along another one."""
+
+    vector: Any
+    largest: float  # magnitude of its elements
+    product: float  # with the other vector; 0 if there is none
+
+
+class Sums:
+    """What a pass over long vectors writes down for each chunk."""
+
+    def __init__(self, size: int) -> None:
+        self.chunks = -(-size // CHUNK)
+        self.high, self.low, self.largest = self.arrays = np.zeros((3, self.chunks))
+
+    def measured(self, x: Any) -> Measured:
+        """Return the vector with what was written down."""
+        return Measured(x, largest_magnitude(self.largest), rounded(*sum_of_chunks(self.high, self.low)))
+
+
+@cpu_tasks
+def copy_cpu(z, x, y, high, low, largest, first, stop):
+    for chunk in range(first, stop):
+        start = chunk * CHUNK
+        part = z[start : start + CHUNK]
+        for k in range(part.size):
+            part[k] = x[start + k]
+        largest[chunk] = largest_chunk(z, start)
+        if y.size:
+            high[chunk], low[chunk] = dot_any_chunk(z, y, start)
+
+
+def is_long(x: Any) -> bool:
+    """Return whether one pass for everything is worth a loop of its own."""
+    return x.size > CHUNK and not on_gpu(x)
+
+
+def measured(x: Any, y: Any = None) -> Measured:
+    """Return a vector with its largest magnitude and its product with another one."""
+    return Measured(x, largest_magnitude(x), 0.0 if y is None else dot(x, y))
+
+
+def copy(z: Any, x: Any) -> None:
+    """Copy a flat array into another one, on several threads if they are of one type."""
+    if is_long(z) and x.dtype == z.dtype:
+        _copy(z, x, z[:0])
+    else:
+        assign(z, x)
+
+
+def copy_measured(z: Any, x: Any, y: Any = None) -> Measured:
+    """Copy x into z. Return z with its largest magnitude and its product with y, which is of its type."""
+    if is_long(z) and x.dtype == z.dtype:
+        return _copy(z, x, z[:0] if y is None else y)
+    assign(z, x)
+    return measured(z, y)
+
+
+def _copy(z: Any, x: Any, y: Any) -> Measured:
+    sums = Sums(z.size)
+    copy_cpu.run(sums.chunks, TURN, 2 * z.nbytes + y.nbytes, z, x, y, *sums.arrays)
+    return sums.measured(z)

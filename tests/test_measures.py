@@ -1,0 +1,90 @@
+"""Passes that move a long vector and measure it have the bits of one loop after the other, and of short vectors."""
+
+import numpy as np
+import pytest
+
+from refoptim.kernels import cg, lbfgs
+from refoptim.kernels.jit import SERIAL_BELOW
+from refoptim.kernels.measures import copy, copy_measured
+from refoptim.kernels.pairs import CHUNK
+from refoptim.kernels.reductions import dot, largest_magnitude, sum_of_squares
+
+TYPES = [np.float32, np.float64]
+SIZES = [1, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 7, SERIAL_BELOW // 4 + 129]
+METHODS = {3: ["gg", "bb", "gy"], 7: ["gg", "bb", "gy", "yy", "dy", "dg", "dd"]}
+
+pytestmark = [pytest.mark.parametrize("dtype", TYPES), pytest.mark.parametrize("size", SIZES)]
+
+
+def vectors(count, size, dtype):
+    return list(np.random.default_rng(count).standard_normal((count, size)).astype(dtype))
+
+
+def test_a_copy_is_measured(size, dtype):
+    x, y = vectors(2, size, dtype)
+    x[size // 2] = -9
+    z = np.full_like(x, np.nan)
+    assert copy_measured(z, x, y)[1:] == (9, dot(x, y))
+    np.testing.assert_array_equal(z, x)
+    assert copy_measured(z, y)[1:] == (largest_magnitude(y), 0)
+    np.testing.assert_array_equal(z, y)
+
+
+@pytest.mark.parametrize("other", [np.float32, np.float64, np.float16])
+def test_a_copy_from_any_type(size, dtype, other):
+    (x,) = vectors(1, size, other)
+    z = np.zeros(size, dtype)
+    copy(z, x)
+    np.testing.assert_array_equal(z, x.astype(dtype))
+    assert copy_measured(z, x, z).product == sum_of_squares(z)
+
+
+def test_what_is_not_a_number_is_the_largest(size, dtype):
+    (x,) = vectors(1, size, dtype)
+    x[-1] = np.nan
+    assert np.isnan(copy_measured(np.empty_like(x), x).largest)
+
+
+def test_a_history_is_extended(size, dtype):
+    g, before, d, *rest = vectors(9, size, dtype)
+    ys, steps = rest[:3], rest[3:]
+    history = lbfgs.History()
+    curvature, square = history.extend(g, before, d, 0.3, ys, steps)
+    y, s = g - before, dtype(0.3) * d
+    np.testing.assert_array_equal(ys[-1], y)
+    np.testing.assert_array_equal(steps[-1], s)
+    assert (curvature, square) == (dot(s, y), sum_of_squares(y))
+    rho = [1 / dot(*pair) for pair in zip(ys, steps)]
+    found, factors = history.direction(g, ys, steps, rho, 0.5)
+    # What was computed ahead is what is computed anew, also from copies of the lists.
+    again, same = lbfgs.History().direction(g, list(ys), list(steps), rho, 0.5)
+    assert (found.vector.tobytes(), found[1:], factors) == (again.vector.tobytes(), again[1:], same)
+    assert found[1:] == (largest_magnitude(found.vector), dot(found.vector, g))
+
+
+def test_a_pair_that_is_left_out_leaves_the_others_known(size, dtype):
+    g, before, d, *rest = vectors(9, size, dtype)
+    ys, steps, new = rest[:2], rest[2:4], rest[4:]
+    history, rho = lbfgs.History(), [1 / dot(*pair) for pair in zip(ys, steps)]
+    history.direction(g, ys, steps, rho, 0.5)
+    history.extend(g, before, d, 0.3, [ys[1], new[0]], [steps[1], new[1]])
+    found, _ = history.direction(before, ys, steps, rho, 0.5)
+    again, _ = lbfgs.History().direction(before, ys, steps, rho, 0.5)
+    assert found.vector.tobytes() == again.vector.tobytes()
+
+
+@pytest.mark.parametrize("count", METHODS)
+def test_products_of_conjugate_gradients(size, dtype, count):
+    g, b, d = vectors(3, size, dtype)
+    named = {"g": g, "b": b, "d": d, "y": g - b}
+    found = cg.products(g, b, d, count)
+    assert [getattr(found, pair) for pair in METHODS[count]] == [dot(*map(named.get, pair)) for pair in METHODS[count]]
+
+
+def test_a_conjugate_direction(size, dtype):
+    g, d = vectors(2, size, dtype)
+    found = cg.direction(g, d, 0.7)
+    expected = d.copy()
+    cg.cg_direction_cpu(expected, g, np.array((0.7,), dtype))
+    assert found.vector.tobytes() == expected.tobytes()
+    assert found[1:] == (largest_magnitude(expected), dot(expected, g))
