@@ -31,6 +31,9 @@ from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
+from refoptim.kernels import forks
+
+forks.guard()
 _PACKAGE = __name__.rpartition(".")[0]
 
 

@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 def carries_derivatives(array: Any) -> bool:
     """Return whether an array carries another library's derivatives, which a copy would cut off."""
-    if type(array) is np.ndarray:  # as almost all are
+    if array is None or type(array) is np.ndarray:  # as almost all are
         return False
     if library(array) == "torch":
         return bool(getattr(array, "requires_grad", False))

@@ -1,7 +1,7 @@
 """Parameter groups as users write them, and state_dicts: packed, checked and unpacked."""
 
 from collections.abc import Mapping
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,18 @@ from .places import copied, is_foreign
 from .state import checked_array, checked_number
 
 Group = dict[str, Any]
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "<required parameter>"
+
+    def __reduce__(self) -> str:
+        return "required"
+
+
+# A default that says: every group must give this option itself. Copies and pickles of it are itself.
+required: Any = _Required()
 
 
 def listed_groups(params: Any) -> list[Any]:
@@ -79,16 +91,14 @@ def check_plain(group: Group) -> None:
 def pack(groups: list[Group], entries: Mapping[Parameter, dict[Any, Any]]) -> dict[str, Any]:
     """Return copied state and options in torch's layout: parameters are numbers, in order."""
     params = chain.from_iterable(group["params"] for group in groups)
-    numbers: dict[Parameter, int] = {param: number for number, param in enumerate(params)}
+    numbers: dict[Parameter, int] = dict(zip(params, count()))
     packed = [
         copied({name: value for name, value in group.items() if name != "params"})
-        | {"params": [numbers[param] for param in group["params"]]}
+        | {"params": list(map(numbers.__getitem__, group["params"]))}
         for group in groups
     ]
-    return {
-        "state": {number: entries[param] for param, number in numbers.items() if entries[param]},
-        "param_groups": packed,
-    }
+    state = {number: entry for param, number in numbers.items() if (entry := entries[param])}
+    return {"state": state, "param_groups": packed}
 
 
 def merged_groups(live: list[Group], saved: Any) -> list[Group]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
     if length >= LONG:
         return long_zeros(length).view(dtype)
     raw = np.zeros(length + ALIGNMENT, np.uint8)
-    start = -raw.__array_interface__["data"][0] % ALIGNMENT  # ten times as fast as raw.ctypes
-    return raw[start : start + length].view(dtype)
+    start = -addressof(c_char.from_buffer(raw.data)) % ALIGNMENT  # a tenth of the time that NumPy takes to tell
+    return np.ndarray(size, dtype, raw, start)
 
 
 class Device:
@@ -66,7 +67,9 @@ class Device:
 
     def array(self, flat: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
         """Return a flat array of real numbers as users see it, in its own dtype and shape, without a copy."""
-        return flat.view(dtype).reshape(shape)
+        # As a rule there is nothing to do, and views cost a third of building an optimizer with small parameters.
+        array = flat if flat.dtype is dtype else flat.view(dtype)
+        return array if array.shape == shape else array.reshape(shape)
 
     def kernels_array(self, array: Any) -> Any:
         """Return an array of this device's as kernels see it, without a copy."""

@@ -1,4 +1,4 @@
-"""Ctrl-C comes before a step or after it, never between its parts.
+"""Ctrl-C comes before a step or after it, never between its parts; and so with all else that changes state.
 
 Python handles signals in its main thread, between bytecodes, which is why nobody can tell from outside whether a call
 of a Python function that was interrupted has done its work. So Ctrl-C waits while a step is carried out. That costs a
@@ -44,17 +44,30 @@ def _came_from_numba(interrupt: KeyboardInterrupt) -> bool:
     return below is not None and str(below.tb_frame.f_globals.get("__name__")).startswith("numba")
 
 
+class Uninterrupted:
+    """A context in which Ctrl-C waits for the end. One may be inside another."""
+
+    __slots__ = ("_asked", "_before")
+
+    def __enter__(self) -> None:
+        self._asked: tuple[Any, ...] | None = None
+        before = _signal.getsignal(SIGINT)
+        self._before = before if callable(before) and _set_handler(self._ask) else None
+
+    def _ask(self, *arguments: Any) -> None:
+        self._asked = arguments
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            _signal.signal(SIGINT, self._before)
+            if self._asked is not None:
+                self._before(*self._asked)
+
+
 def _without_interrupts(launches: Iterator[Launch]) -> None:
-    before, asked = _signal.getsignal(SIGINT), []
-    handled = callable(before) and _set_handler(lambda *arguments: asked.append(arguments))
-    try:
+    with Uninterrupted():
         for call, arguments in launches:
             call(*arguments)
-    finally:
-        if handled:
-            _signal.signal(SIGINT, before)
-            if asked:
-                before(*asked[0])
 
 
 def _set_handler(handler: Callable[..., Any]) -> bool:

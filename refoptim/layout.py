@@ -1,6 +1,7 @@
 """How a parameter group is laid out: slots in flat buffers, or loose arrays where derivatives must flow through."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -75,12 +76,11 @@ class Layout:
         return next(entries, None)
 
     def saved(self) -> Iterator[tuple[Parameter, dict[Any, Any]]]:
-        """Yield each parameter with a copy of its state."""
-        for param, entry in self.loose.items():
-            yield param, copied(entry)
+        """Return each parameter with a copy of its state."""
         for slots in self.slots:
             slots.catch_up()
-            yield from slots.saved()
+        loose = ((param, copied(entry)) for param, entry in self.loose.items())
+        return chain(loose, *[slots.saved() for slots in self.slots])
 
     def restore(self, param: Parameter, entry: dict[Any, Any]) -> None:
         """Give a parameter without state a copy of this one, which has been checked."""

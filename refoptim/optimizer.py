@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from warnings import warn
 
 from . import checkpoint, devices
+from .checkpoint import required
 from .checks import check_arithmetic, check_implementation
 from .cpu import Launch
 from .gpu import on_stream
@@ -18,7 +19,7 @@ from .hooks import (
     with_step_hooks,
 )
 from .implementations import Variant
-from .interrupts import carry_out
+from .interrupts import Uninterrupted, carry_out
 from .layout import Layout
 from .parameter import Parameter
 from .places import copied
@@ -28,18 +29,6 @@ from .state import State
 __all__ = ["Optimizer", "register_optimizer_step_post_hook", "register_optimizer_step_pre_hook", "required"]
 
 Params = Iterable[Parameter] | Iterable[dict[str, Any]] | Iterable[tuple[str, Parameter]]
-
-
-class _Required:
-    def __repr__(self) -> str:
-        return "<required parameter>"
-
-    def __reduce__(self) -> str:
-        return "required"
-
-
-# A default that says: every group must give this option itself. Copies and pickles of it are itself.
-required: Any = _Required()
 
 
 class Optimizer(HookRegistry):
@@ -108,14 +97,15 @@ class Optimizer(HookRegistry):
         state, values = self.state, dict(values)
         old = {param: copied(state[param]) for param in {**state, **values}}
         new = {param: copied(values.get(param, {})) for param in old}
-        try:
-            for param, entry in new.items():
-                state[param] = entry
-        except BaseException:
-            for param, entry in old.items():
-                state[param] = entry
-            raise
-        self._parked = {}
+        with Uninterrupted():
+            try:
+                for param, entry in new.items():
+                    state[param] = entry
+            except BaseException:
+                for param, entry in old.items():
+                    state[param] = entry
+                raise
+            self._parked = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, to be optimized from the next step on.
@@ -142,8 +132,9 @@ class Optimizer(HookRegistry):
         """
         target = devices.device(device)
         moves = list(chain.from_iterable(layout.moved(target) for layout in self._current()))
-        for move in moves:
-            move()
+        with Uninterrupted():
+            for move in moves:
+                move()
         return self
 
     def step(
@@ -209,17 +200,25 @@ class Optimizer(HookRegistry):
         if stream is not None:
             self._check_stream()
         with nullcontext() if stream is None else on_stream(stream):
-            for param in self._params():
-                if set_to_none:
-                    param.grad = None
-                elif param.grad is not None:
-                    param.zero_grad()
+            try:
+                self._zero_grads(set_to_none)
+            except KeyboardInterrupt:
+                with Uninterrupted():
+                    self._zero_grads(set_to_none)
+                raise
+
+    def _zero_grads(self, set_to_none: bool) -> None:
+        for param in self._params():
+            if set_to_none:
+                param.grad = None
+            elif param.grad is not None:
+                param.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state and the groups' options in torch's layout, parameters as numbers. Arrays are copies."""
         for hook in self._save_pre.values():
             hook(self)
-        entries = {param: entry for layout in self._current() for param, entry in layout.saved()}
+        entries = dict(chain.from_iterable(layout.saved() for layout in self._current()))
         saved = checkpoint.pack(self.param_groups, entries)
         for hook in self._save_post.values():
             replaced = hook(self, saved)
@@ -246,9 +245,10 @@ class Optimizer(HookRegistry):
         entries = checkpoint.entries(self, groups, state_dict)
         layouts = [Layout(self, group) for group in groups]
         checkpoint.fill(layouts, entries)
-        for layout in layouts:
-            layout.occupy()
-        self.param_groups, self._layouts, self._parked = groups, layouts, {}
+        with Uninterrupted():
+            for layout in layouts:
+                layout.occupy()
+            self.param_groups, self._layouts, self._parked = groups, layouts, {}
         for hook in self._load_post.values():
             hook(self)
 
@@ -359,13 +359,14 @@ class Optimizer(HookRegistry):
         layouts = self._current()
         # Room for all of them is made before the first parameter moves.
         new = [Layout(self, full) for full in checked]
-        for group, full, layout in zip(groups, checked, new, strict=True):
-            self._unpark(layout)
-            layout.occupy()
-            group.update(full)
-            layout.group = group
-            self.param_groups.append(group)
-            layouts.append(layout)
+        with Uninterrupted():
+            for group, full, layout in zip(groups, checked, new, strict=True):
+                self._unpark(layout)
+                layout.occupy()
+                group.update(full)
+                layout.group = group
+                self.param_groups.append(group)
+                layouts.append(layout)
 
     def _current(self) -> list[Layout]:
         """Return the layouts, made anew for groups that a user has replaced, removed or given other parameters."""
@@ -378,13 +379,15 @@ class Optimizer(HookRegistry):
             # State outlasts the removal of its parameter, as in torch: the parameter may come back.
             entries = ((param, layout.entry(param)) for layout in layouts for param in layout.params)
             self._parked |= {param: dict(entry) for param, entry in entries if entry}
-            self._layouts = [Layout(self, group) for group in full]
-            for group, normal, layout in zip(groups, full, self._layouts, strict=True):
-                if group["params"] != normal["params"]:
-                    group.update(normal)
-                layout.group = group
-                self._unpark(layout)
-                layout.occupy()
+            layouts = [Layout(self, group) for group in full]
+            with Uninterrupted():
+                self._layouts = layouts
+                for group, normal, layout in zip(groups, full, layouts, strict=True):
+                    if group["params"] != normal["params"]:
+                        group.update(normal)
+                    layout.group = group
+                    self._unpark(layout)
+                    layout.occupy()
         return self._layouts
 
     def _unpark(self, layout: Layout) -> None:

@@ -68,7 +68,9 @@ class Parameter:
             return
         source = devices.device_of(array)
         target = source if device is None else devices.device(device)
-        values = unmasked(array, f"the values of {self._label}") if source is CPU else array
+        values = array
+        if source is CPU and type(array) is not np.ndarray:
+            values = unmasked(array, f"the values of {self._label}")
         if dtype_name(values.dtype) not in ACCEPTED:
             raise TypeError(
                 f"{self._label} must be of {', '.join(ACCEPTED)}, but is of {values.dtype}: "
@@ -110,6 +112,15 @@ class Parameter:
 
     @grad.setter
     def grad(self, gradient: Any) -> None:
+        own, buffer = self._grad, self.buffer
+        is_usual = type(gradient) is type(own) is np.ndarray and buffer is not None
+        if is_usual and gradient.dtype is own.dtype and gradient.shape == own.shape:
+            # What comes below, in less than half of the time.
+            own[...] = gradient
+            if not self.has_flat_grad:
+                self._mark(True)
+            self._sparse = None
+            return
         if gradient is None:
             self._mark(False)
             self._sparse = None

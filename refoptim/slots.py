@@ -12,6 +12,7 @@ from .buffers import REAL_TYPE, FlatBuffer
 from .cpu import CPU, Device
 from .half import MASTER
 from .parameter import Parameter, gather, gathered, is_neighbour
+from .pieces import Pieces
 from .places import copied
 
 # What is kept for a parameter beside arrays, such as {"step": 3}; None while there is no state. Never changed in place:
@@ -87,6 +88,7 @@ class Slots:
         self.touched: dict[int, np.ndarray[Any, Any]] = {}
         # The scalars of coming steps on a GPU, by what takes them; see the module ``tables``.
         self.tables: dict[Any, Any] = {}
+        self._cuts: dict[str, tuple[list[tuple[int, ...] | None], Pieces]] = {}
         self._filled = False  # whether state that has not begun may be other than 0
 
     def occupy(self) -> None:
@@ -248,22 +250,26 @@ class Slots:
         return self.device.array(self._flat(name, place), self.state_dtype, shape)
 
     def saved(self) -> Iterator[tuple[Parameter, dict[Any, Any]]]:
-        """Yield each parameter with a copy of its state. The arrays of one name lie in one copy of the flat one."""
-        width = self.dtype.itemsize // self.real.itemsize
-        arrays = []
-        for name, array in self.arrays.items():
-            copy = self.device.host(array).view(self.state_dtype)
-            arrays.append((name, copy, [offset // width for offset in self._offsets_of(name)]))
-        for place, param in enumerate(self.params):
-            host = self.host_of(place)
-            entry: dict[Any, Any] = {} if host is None else dict(host)
-            for name, array, offsets in arrays if host is not None else ():
-                shape = self.shape_of(name, place)
-                if shape is not None:
-                    entry[name] = array[offsets[place] : offsets[place + 1]].reshape(shape)
-            if place in self.extras:
-                entry |= copied(self.extras[place])
-            yield param, entry
+        """Return each parameter with a copy of its state. The arrays of one name lie in one copy of the flat one."""
+        hosts = [self.host] * len(self.params) if self.hosts is None else self.hosts
+        entries: list[dict[Any, Any]] = [{} if host is None else host.copy() for host in hosts]
+        for name, array in self.arrays.items() if any(host is not None for host in hosts) else ():
+            shapes, pieces = self._pieces(name)
+            copies = pieces.of(self.device.host(array).view(self.state_dtype))
+            for entry, host, shape, copy in zip(entries, hosts, shapes, copies, strict=True):
+                if host is not None and shape is not None:
+                    entry[name] = copy
+        for place, extra in self.extras.items():
+            entries[place] |= copied(extra)
+        return zip(self.params, entries, strict=True)
+
+    def _pieces(self, name: str) -> tuple[list[tuple[int, ...] | None], Pieces]:
+        """Return the shapes of the parts of a state array, and what cuts it into them: always the same."""
+        key = name if name in self.shapes else ""
+        if key not in self._cuts:
+            shapes = [self.shape_of(name, place) for place in range(len(self.params))]
+            self._cuts[key] = shapes, Pieces(shapes, self.state_dtype)
+        return self._cuts[key]
 
     def restore(self, place: int, entry: Mapping[Any, Any]) -> None:
         """Give a parameter without state a copy of this one, which has been checked."""
@@ -331,6 +337,7 @@ class Slots:
     def __getstate__(self) -> dict[str, Any]:
         self.catch_up()
         kept = self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0), "ready": None, "tables": {}}
+        kept["_cuts"] = {}
         if self.device is not CPU:
             kept["arrays"] = {name: self.device.host(array) for name, array in self.arrays.items()}
             kept["extras"] = {place: copied(entry) for place, entry in self.extras.items()}

@@ -7,6 +7,7 @@ import numpy as np
 
 from . import devices
 from .arrays import Array, is_real, unmasked
+from .interrupts import Uninterrupted
 from .parameter import Parameter
 from .places import copied
 from .slots import Host, Slots
@@ -93,13 +94,14 @@ class State(MutableMapping[Parameter, Any]):
         entry = self._find(param)
         # Copies, because the values may be views of the state that is cleared.
         old, new = copied(entry), copied(values)
-        try:
-            entry.clear()
-            entry.update(new)
-        except BaseException:
-            entry.clear()
-            entry.update(old)
-            raise
+        with Uninterrupted():
+            try:
+                entry.clear()
+                entry.update(new)
+            except BaseException:
+                entry.clear()
+                entry.update(old)
+                raise
 
     def __delitem__(self, param: Parameter) -> None:
         self._find(param).clear()

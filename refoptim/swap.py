@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, devices
+from .interrupts import Uninterrupted
 from .layout import Layout
 from .optimizer import Optimizer
 from .parameter import Parameter
@@ -44,15 +45,19 @@ def swap_in_optimizer_params_and_state(
         raise RuntimeError(f"swap_in_optimizer_params_and_state: {error.args[0]}") from error
     layouts = [Layout(optimizer, group) for group in groups]
     checkpoint.fill(layouts, entries)
-    for layout in layouts:
-        layout.occupy()
+    with Uninterrupted():
+        for layout in layouts:
+            layout.occupy()
     own = optimizer.param_groups, optimizer._layouts
     optimizer.param_groups, optimizer._layouts = groups, layouts
     try:
         yield
     finally:
-        _write_back(optimizer, swapin_optim_state)
-        optimizer.param_groups, optimizer._layouts = own
+        try:
+            with Uninterrupted():
+                _write_back(optimizer, swapin_optim_state)
+        finally:
+            optimizer.param_groups, optimizer._layouts = own
 
 
 def _groups(optimizer: Optimizer, params: list[Parameter], state_dict: Any) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from .arrays import is_half, library, unmasked
 from .buffers import ACCEPTED, REAL_TYPE
 from .cpu import CPU
 from .devices import device_of, to_host
+from .interrupts import Uninterrupted
 from .parameter import Parameter, is_neighbour
 from .places import flat
 from .sparse import SparseGrad
@@ -280,16 +281,21 @@ def _scale(runs: list[list[Parameter]], max_norm: float, total: float) -> None:
 
 def _change(runs: list[list[Parameter]], change: Callable[[Any], None]) -> None:
     """Change all gradients by a function of a flat array."""
-    for run in runs:
-        grad = _gradient(run)
-        with run[0].place.here():
-            if _is_flat(run[0]):
-                change(grad)
-            elif isinstance(grad, SparseGrad):
-                summed = grad.coalesce()
-                run[0].grad = SparseGrad(summed.indices, _changed(summed.values, change), summed.shape)
-            else:
-                run[0].grad = _changed(grad, change)
+    with Uninterrupted():
+        for run in runs:
+            with run[0].place.here():
+                _change_run(run, change)
+
+
+def _change_run(run: list[Parameter], change: Callable[[Any], None]) -> None:
+    grad = _gradient(run)
+    if _is_flat(run[0]):
+        change(grad)
+    elif isinstance(grad, SparseGrad):
+        summed = grad.coalesce()
+        run[0].grad = SparseGrad(summed.indices, _changed(summed.values, change), summed.shape)
+    else:
+        run[0].grad = _changed(grad, change)
 
 
 def _changed(values: Any, change: Callable[[Any], None]) -> Any:

@@ -139,6 +139,49 @@ def test_steps_after_a_fork(wanted, busy):
     assert not failed
 
 
+FORKS_WHILE_COMPILING = """
+import os, signal, threading, warnings
+import numba, numpy as np
+import refoptim as optim
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks in processes with threads
+
+def step(dtype):
+    param = optim.Parameter(np.ones(10, dtype))
+    optim.SGD([param], lr=0.5).step(grads=[np.ones(10, dtype)])
+    return param.data.tolist() == [0.5] * 10
+
+def compile_one():
+    return numba.njit("f8(f8)")(lambda x: x / 2)(1.0) == 0.5
+
+def compile_on():
+    while True:
+        compile_one()
+        compiled.append(None)
+
+compiled = []
+assert step("f4")
+threading.Thread(target=compile_on, daemon=True).start()
+for number in range(4):
+    while len(compiled) < number:
+        pass
+    child = os.fork()
+    if not child:
+        signal.alarm(30)  # what hangs is killed
+        os._exit(not (step("f4") and step("f8") and compile_one()))
+    assert os.waitpid(child, 0)[1] == 0
+print("done", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not FORKS, reason="there is no fork")
+def test_forks_while_another_thread_compiles():
+    command = [sys.executable, "-c", FORKS_WHILE_COMPILING]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_children_of_every_kind(wanted, method):

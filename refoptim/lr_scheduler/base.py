@@ -8,7 +8,7 @@ from . import saving
 from .arguments import check_optimizer, whole
 from .curves import Rows, curves, twin_of
 from .order import warn_about_order, watch
-from .rates import Ledger, check_array, ledger_of, rate, recalled, unchanged_on_error, write_exact, write_floats
+from .rates import Ledger, check_array, commit_exact, ledger_of, rate, recalled, unchanged_on_error, write_floats
 
 EPOCH_DEPRECATION_WARNING = (
     "The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. "
@@ -210,15 +210,12 @@ class LRScheduler:
 
     def _follow(self, epoch: int, get_lr: Any) -> None:
         before = self.last_epoch
-        self.last_epoch, self._within_step = epoch, True
         try:
-            write_exact(self, recalled(self._ledger, list(get_lr())))
-        except BaseException:
-            self.last_epoch = before
-            raise
+            self.last_epoch, self._within_step = epoch, True
+            lrs = list(get_lr())
         finally:
-            self._within_step = False
-        self._step_count += 1
+            self.last_epoch, self._within_step = before, False
+        commit_exact(self, epoch, recalled(self._ledger, lrs))
 
     def _rates(self) -> list[float]:
         return [rate(group["lr"]) for group in self.optimizer.param_groups]

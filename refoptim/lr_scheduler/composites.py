@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..interrupts import Uninterrupted
 from ..optimizer import Optimizer
 from .arguments import increasing, whole
 from .base import LRScheduler
@@ -131,11 +132,22 @@ class SequentialLR(_Composite):
         place = bisect_right(milestones, epoch)
         part = self._schedulers[place]
         if place and milestones[place - 1] == epoch:
-            part._restart()
-        else:
+            with Uninterrupted():
+                part._restart()
+                self.last_epoch, self._last_lr = epoch, part._last_lr
+                self._step_count += 1
+            return
+        interrupt, count = None, part._step_count
+        try:
             part._take()
+        except KeyboardInterrupt as raised:
+            if part._step_count == count:
+                raise
+            interrupt = raised  # behind a step that is done
         self.last_epoch, self._last_lr = epoch, part._last_lr
         self._step_count += 1
+        if interrupt is not None:
+            raise interrupt
 
     def _jump(self, epoch: Any) -> None:
         place, since = self._place(epoch)
@@ -204,15 +216,16 @@ class ChainedScheduler(_Composite):
     def _advance(self) -> None:
         # To remember what was before takes as long as a step.
         snapshot = None if self._never_fails else Snapshot(self.optimizer, self._members)
-        try:
-            for part in self._schedulers:
-                part._take()
-        except BaseException:
-            if snapshot is not None:
-                snapshot.restore()
-            raise
-        self._last_lr = self._schedulers[-1]._last_lr
-        self._step_count += 1
+        with Uninterrupted():
+            try:
+                for part in self._schedulers:
+                    part._take()
+            except BaseException:
+                if snapshot is not None:
+                    snapshot.restore()
+                raise
+            self._last_lr = self._schedulers[-1]._last_lr
+            self._step_count += 1
 
     def _jump(self, epoch: Any) -> None:
         self._restart()

@@ -9,7 +9,7 @@ from .arguments import positive, real
 from .cosines import annealing
 from .curves import curves
 from .exact import blend, blended, common, exact, plus, rounded
-from .rates import Ledger, recalled, write_floats
+from .rates import Ledger, commit, recalled
 from .schedule import Factor, Schedule
 from .table import Table
 
@@ -178,13 +178,20 @@ class CosineAnnealingWarmRestarts(Schedule):
         since, between = self.T_cur + 1, self.T_i
         if since >= between:
             since, between = since - between, between * self.T_mult
-        write_floats(self, self._within(since, between))
-        self._arrive(self.last_epoch + 1)
-        self.T_cur, self.T_i = since, between
+        self._settle(self.last_epoch + 1, self._within(since, between), since, between)
 
     def _commit(self, epoch: float, lrs: list[float]) -> None:
-        super()._commit(floor(epoch), lrs)
-        self.T_cur, self.T_i = self._place(epoch)
+        self._settle(floor(epoch), lrs, *self._place(epoch))
+
+    def _settle(self, epoch: int, lrs: list[float], since: float, between: int) -> None:
+        before, count = (self.T_cur, self.T_i), self._step_count
+        try:
+            self.T_cur, self.T_i = since, between
+            commit(self, epoch, lrs)
+        except BaseException:
+            if self._step_count == count:  # Ctrl-C may come behind what is done
+                self.T_cur, self.T_i = before
+            raise
 
 
 def _annealed(period: float, epoch: int, count: int) -> tuple[list[int], int]:

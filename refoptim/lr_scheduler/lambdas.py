@@ -7,7 +7,7 @@ from ..optimizer import Optimizer
 from .arguments import check_optimizer
 from .curves import Rows
 from .exact import exact, product, rounded
-from .rates import Ledger, finite, rate, write_exact
+from .rates import Ledger, commit_exact, finite, rate
 from .schedule import Factor, Schedule
 
 Factors = Callable[[int], float] | Sequence[Callable[[int], float]]
@@ -120,11 +120,9 @@ class MultiplicativeLR(_ByFunction, Factor):
         epoch = self.last_epoch + 1
         factors = self._factors(epoch)
         if len(factors) == 1:
-            self._multiply(*factors[0])
+            self._multiply(epoch, *factors[0])
         else:
-            write_exact(self, self._multiplied(factors))
-        self._arrive(epoch)
+            commit_exact(self, epoch, self._multiplied(factors))
 
     def _start(self) -> None:
-        self._last_lr = self._rates()
-        self._arrive(0)
+        self._stay(0)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
 
+from ..interrupts import Uninterrupted
 from .arguments import for_each_group
 from .curves import curves
 from .exact import curve
-from .rates import write_floats
+from .rates import commit
 from .schedule import Schedule
 from .table import Ahead, Both
 
@@ -82,16 +83,26 @@ class WithMomentum(Schedule):
 
     def _jump(self, epoch: Any) -> None:
         lrs, momentums = self._both(epoch)
-        write_floats(self, [*lrs])
         groups = self.optimizer.param_groups
-        # In half of the time that zip takes.
-        for place, momentum in enumerate(momentums):
+        if len(momentums) == 1 == len(groups) and type(groups[0]["lr"]) is float:
+            # From here on Python does not look for Ctrl-C.
+            group = groups[0]
             if self.use_beta1:
-                groups[place]["betas"] = (momentum, *groups[place]["betas"][1:])
+                group["betas"] = (momentums[0], *group["betas"][1:])
             else:
-                groups[place]["momentum"] = momentum
-        self.last_epoch = epoch
-        self._step_count += 1
+                group["momentum"] = momentums[0]
+            self._last_lr = [*lrs]
+            group["lr"], self.last_epoch = lrs[0], epoch
+            self._step_count += 1
+            return
+        with Uninterrupted():
+            commit(self, epoch, [*lrs])
+            # In half of the time that zip takes.
+            for place, momentum in enumerate(momentums):
+                if self.use_beta1:
+                    groups[place]["betas"] = (momentum, *groups[place]["betas"][1:])
+                else:
+                    groups[place]["momentum"] = momentum
 
 
 def rows(lrs: Ends, momentums: Ends, ns: list[int], d: int) -> list[Both]:

@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 from warnings import warn
 
+from ..interrupts import Uninterrupted
 from ..optimizer import Optimizer
 from ..scalars import number
 from .arguments import check_optimizer, for_each_group, real
@@ -105,13 +106,19 @@ class ReduceLROnPlateau(LRScheduler):
         better, cooling = self._is_better(current), self.in_cooldown
         bad = 0 if better or cooling else self.num_bad_epochs + 1
         reduced = bad > self.patience
+        best = current if better else self.best
         if reduced:
-            self._reduce(epoch)
-        self.last_epoch = epoch
-        self.best = current if better else self.best
-        self.num_bad_epochs = 0 if reduced else bad
-        self.cooldown_counter = self.cooldown if reduced else self.cooldown_counter - cooling
-        self._last_lr = [rate(group["lr"]) for group in self.optimizer.param_groups]
+            with Uninterrupted():
+                self._reduce(epoch)
+                self._note(epoch, best, 0, self.cooldown)
+        else:
+            self._note(epoch, best, bad, self.cooldown_counter - cooling)
+
+    def _note(self, epoch: int, best: float, bad: int, cooldown: int) -> None:
+        lrs = [rate(group["lr"]) for group in self.optimizer.param_groups]
+        # From here on Python does not look for Ctrl-C.
+        self._last_lr, self.last_epoch, self.best = lrs, epoch, best
+        self.num_bad_epochs, self.cooldown_counter = bad, cooldown
 
     def at(self, steps: Any) -> list[Any]:
         """Raise TypeError: the learning rate depends on metrics that are not known."""

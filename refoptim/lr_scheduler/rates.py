@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..interrupts import Uninterrupted
 from ..scalars import number
 from .exact import exact
 
@@ -51,11 +52,29 @@ def write_floats(scheduler: Any, lrs: list[float]) -> None:
     scheduler._last_lr = lrs
 
 
-def write_exact(scheduler: Any, known: Ledger) -> None:
-    """Give each group its learning rate, and note the values that they were rounded from."""
-    write_floats(scheduler, [lr for lr, _, _ in known])
-    # An array of float32 has rounded again.
-    scheduler._ledger[:] = [(lr, m, x) for lr, (_, m, x) in zip(scheduler._last_lr, known)]
+def commit(scheduler: Any, epoch: int, lrs: list[float], ledger: Ledger | None = None) -> None:
+    """Write the learning rates of an epoch and count it: all of that or, where Ctrl-C comes before, nothing."""
+    groups = scheduler.optimizer.param_groups
+    if len(lrs) == 1 == len(groups) and type(groups[0]["lr"]) is float:
+        # Python looks for Ctrl-C behind calls and in loops: not before the end.
+        groups[0]["lr"] = lrs[0]
+        if ledger is not None:
+            scheduler._ledger[:] = ledger
+        scheduler._last_lr, scheduler.last_epoch = lrs, epoch
+        scheduler._step_count += 1
+        return
+    with Uninterrupted():
+        write_floats(scheduler, lrs)
+        if ledger is not None:
+            # An array of float32 has rounded again.
+            scheduler._ledger[:] = [(lr, m, x) for lr, (_, m, x) in zip(scheduler._last_lr, ledger)]
+        scheduler.last_epoch = epoch
+        scheduler._step_count += 1
+
+
+def commit_exact(scheduler: Any, epoch: int, known: Ledger) -> None:
+    """Do the same with the values that the learning rates were rounded from, which are noted."""
+    commit(scheduler, epoch, [lr for lr, _, _ in known], known)
 
 
 def check_array(lr: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..interrupts import Uninterrupted
 from .exact import rounded
 from .rates import Ledger, rate
 
@@ -43,10 +44,11 @@ def load(scheduler: Any, state: Any) -> None:
     """Give a scheduler the saved attributes, all of them or, if there is anything wrong with them, none."""
     changes = _changes(scheduler, state)
     ledger = _ledger(state)
-    for target, attributes in changes:
-        vars(target).update(attributes)
-    if ledger is not None:
-        scheduler._ledger[:] = ledger
+    with Uninterrupted():
+        for target, attributes in changes:
+            vars(target).update(attributes)
+        if ledger is not None:
+            scheduler._ledger[:] = ledger
 
 
 def _plain(name: str, value: Any, left_out: list[str]) -> Any:

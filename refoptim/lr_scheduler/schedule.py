@@ -5,10 +5,11 @@ from itertools import repeat
 from typing import Any
 from warnings import warn
 
+from ..interrupts import Uninterrupted
 from .base import LRScheduler
 from .curves import Rows
 from .exact import LEAST, MOST, blend, blended, divided, exact, rounded, scaled
-from .rates import Ledger, recalled, write_exact, write_floats
+from .rates import Ledger, commit, commit_exact, recalled
 
 # For each group what to multiply by, as a quotient of integers.
 Changes = Iterable[tuple[int, int]]
@@ -38,12 +39,7 @@ class Schedule(LRScheduler):
 
     def _commit(self, epoch: int, lrs: list[float]) -> None:
         """Write the learning rates. All that can fail has been computed."""
-        write_floats(self, lrs)
-        self._arrive(epoch)
-
-    def _arrive(self, epoch: int) -> None:
-        self.last_epoch = epoch
-        self._step_count += 1
+        commit(self, epoch, lrs)
 
     def _initial_step(self) -> None:
         if self.last_epoch == -1:
@@ -123,27 +119,33 @@ class Factor(Schedule):
         epoch = self.last_epoch + 1
         change = self._change(epoch)
         if change is None:
-            self._last_lr = self._rates()
+            self._stay(epoch)
+            return
+        n, d = change
+        if d:
+            self._multiply(epoch, n, d)
         else:
-            n, d = change
-            if d:
-                self._multiply(n, d)
-            else:
-                write_exact(self, self._revived(epoch))
-        self.last_epoch = epoch
+            commit_exact(self, epoch, self._revived(epoch))
+
+    def _stay(self, epoch: int) -> None:
+        """Leave the learning rates as they are."""
+        self._last_lr, self.last_epoch = self._rates(), epoch
         self._step_count += 1
 
-    def _multiply(self, n: int, d: int) -> None:
-        """Write what ``_multiplied`` returns: in half of the time where all learning rates are floats."""
+    def _multiply(self, epoch: int, n: int, d: int) -> None:
+        """Commit what ``_multiplied`` returns: in half of the time where all learning rates are floats."""
         groups, ledger = self.optimizer.param_groups, self._ledger
         if len(groups) == 1 == len(ledger) and type(now := groups[0]["lr"]) is float:
             # Without loops it takes half of the time again.
             low = self.eta_min
             if low is None:
                 (low,) = self._floors()
-            ledger[0] = known = _times(ledger[0], now, low, n, d)
+            known = _times(ledger[0], now, low, n, d)
+            # Behind this call Python does not look for Ctrl-C.
+            ledger[0] = known
             groups[0]["lr"] = lr = known[0]
-            self._last_lr = [lr]
+            self._last_lr, self.last_epoch = [lr], epoch
+            self._step_count += 1
             return
         written: Ledger = []
         lrs: list[float] = []
@@ -158,22 +160,22 @@ class Factor(Schedule):
             written.append(known)
             lrs.append(known[0])
         if len(written) != len(groups):
-            write_exact(self, self._multiplied(repeat((n, d))))
+            commit_exact(self, epoch, self._multiplied(repeat((n, d))))
             return
-        ledger[:], self._last_lr = written, lrs
-        for group, lr in zip(groups, lrs):
-            group["lr"] = lr
+        with Uninterrupted():
+            ledger[:], self._last_lr, self.last_epoch = written, lrs, epoch
+            self._step_count += 1
+            for group, lr in zip(groups, lrs):
+                group["lr"] = lr
 
     def _jump(self, epoch: Any) -> None:
-        write_exact(self, self._exactly(epoch))
-        self._arrive(epoch)
+        commit_exact(self, epoch, self._exactly(epoch))
 
     def _restart(self) -> None:
         self._jump(0)
 
     def _start(self) -> None:
-        write_exact(self, self._multiplied(repeat(self._factor(0))))
-        self._arrive(0)
+        commit_exact(self, 0, self._multiplied(repeat(self._factor(0))))
 
 
 def _times(known: tuple[float, int, int], now: float, low: float, n: int, d: int) -> tuple[float, int, int]:

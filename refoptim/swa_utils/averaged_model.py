@@ -10,9 +10,10 @@ import numpy as np
 from ..arrays import Array, unmasked
 from ..checks import check_arithmetic
 from ..devices import device_of, on_gpu, to_host
+from ..interrupts import Uninterrupted
 from ..parameter import Parameter
 from ..places import brought, duplicate, flat, put
-from .averages import AverageOfMany, AverageOfOne, AvgFn, MultiAvgFn, get_swa_avg_fn, move
+from .averages import Average, AverageOfMany, AverageOfOne, AvgFn, MultiAvgFn, get_swa_avg_fn, move
 from .plan import Pair, Plan, check_alike, plan_of, settle
 from .protocol import (
     call,
@@ -155,25 +156,31 @@ class AveragedModel:
         averaged, copied = (buffers, []) if self.use_buffers else ([], buffers)
         given = (self.multi_avg_fn, self.avg_fn, get_swa_avg_fn())
         function = next(function for function in given if function is not None)
+        average = function.average if isinstance(function, AverageOfOne | AverageOfMany) else None
         if self.n_averaged == 0:
-            copied = plan.runs + buffers
-        elif isinstance(function, AverageOfOne | AverageOfMany):
-            weights = function.average.weights(self.n_averaged)
-            for average, current in plan.runs:
-                place = device_of(average)
-                if device_of(current) is not place:
-                    current = flat(brought(current, place))  # noqa: PLW2901
-                with place.here():
-                    move(average, current, weights, self.arithmetic)
-            for average, current in averaged:
-                AverageOfOne(function.average).update(average, current, self.n_averaged, self.arithmetic)
-        else:
+            averaged, copied, average = [], plan.runs + buffers, None
+        elif average is None:
             pairs = [(left.data, right.data) for left, right in zip(plan.own, plan.params, strict=True)]
-            copied = self._by_user(pairs + averaged) + copied
-        for array, values in copied:
-            put(array, values)
-        self.n_averaged += 1
-        self._plan = plan
+            averaged, copied = [], self._by_user(pairs + averaged) + copied
+        with Uninterrupted():
+            if average is not None:
+                self._move(plan.runs, averaged, average)
+            for array, values in copied:
+                put(array, values)
+            self.n_averaged += 1
+            self._plan = plan
+
+    def _move(self, runs: list[Pair], buffers: list[Pair], average: Average) -> None:
+        """Move the averages of parameters and of buffers to the model's."""
+        weights = average.weights(self.n_averaged)
+        for own, current in runs:
+            place = device_of(own)
+            if device_of(current) is not place:
+                current = flat(brought(current, place))  # noqa: PLW2901
+            with place.here():
+                move(own, current, weights, self.arithmetic)
+        for own, current in buffers:
+            AverageOfOne(average).update(own, current, self.n_averaged, self.arithmetic)
 
     def state_dict(self) -> dict[str, Any]:
         """Return ``n_averaged``, and copies of averages and buffers as ``module.name``, NumPy's: torch's layout."""
@@ -202,9 +209,10 @@ class AveragedModel:
                     f"but shape {shape} and dtype {array.dtype} in the model"
                 )
         n_averaged = _checked_count(state_dict["n_averaged"])
-        for name, array in own.items():
-            put(array, values[name])
-        self.n_averaged = n_averaged
+        with Uninterrupted():
+            for name, array in own.items():
+                put(array, values[name])
+            self.n_averaged = n_averaged
 
     def __repr__(self) -> str:
         return f"AveragedModel({self.module!r}, n_averaged={self.n_averaged})"
