@@ -14,6 +14,7 @@ from numba import njit
 from numba.core import config
 
 from refoptim.kernels.caching import cached
+from refoptim.kernels.kept import Kept
 from refoptim.kernels.pool import share
 
 # Nobody calls kernels from C: to leave the wrapper for that out saves compiling it.
@@ -27,8 +28,12 @@ _PART_OPTIONS: dict[str, Any] = {
 
 # Waking the other threads takes as long as one thread needs for about this many bytes.
 SERIAL_BELOW = 2_097_152
+# Threads that are awake are worth a part of this many bytes, if what they are to do has been described before.
+AWAKE = 4
 # How many elements a thread takes at a time: whole cache lines, and as little as keeps all of them busy to the end.
 GRAIN = 16_384
+# How many parts short arrays have, and what the parts' elements are a multiple of.
+PARTS, UNIT = 8, 64
 
 # Threads of a block, and blocks of a grid over which a thread takes more than one turn.
 THREADS, MOST_BLOCKS = 256, 65_536
@@ -129,11 +134,20 @@ class CpuKernel(CpuLoop):
         self.twin.launch(first, *arrays, h)
 
 
-def entry(kernel: Callable[..., Any], first: Any, scalars: Any) -> Callable[..., Any]:
-    """Return what to call, now and later, for arrays like this one: the compiled code itself, if they are small."""
-    if isinstance(kernel, CpuKernel) and isinstance(first, np.ndarray) and kernel.is_short(first):
-        return kernel.loop(first, scalars).serial
-    return kernel
+def entry(kernel: Callable[..., Any], first: Any, scalars: Any, *, kept: bool = False) -> Callable[..., Any]:
+    """Return what to call for arrays like this one: the compiled code itself, if they are small.
+
+    If it is kept, it is called again and again with the same arguments.
+    """
+    if not isinstance(kernel, CpuKernel) or not isinstance(first, np.ndarray) or first.dtype.itemsize == 2:
+        return kernel
+    moved, serial = first.nbytes * kernel.arrays, kernel.loop(first, scalars).serial
+    if not kept:
+        return serial if moved < SERIAL_BELOW else kernel
+    grain = min(GRAIN, -(-first.size // (PARTS * UNIT)) * UNIT)
+    if moved * AWAKE < SERIAL_BELOW or first.size <= grain:
+        return serial
+    return Kept(serial, kernel.arrays, first.size, grain, is_long=moved >= SERIAL_BELOW)
 
 
 class Row(NamedTuple):

@@ -15,7 +15,8 @@ import platform
 from _thread import allocate_lock
 from collections.abc import Iterator
 from threading import Thread
-from typing import Any
+from time import monotonic_ns
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -31,6 +32,7 @@ LEFT = 0  # the chunks that nobody has taken: how many, times 2**32, and the fir
 DONE = 8  # how many chunks are done
 ADDRESS, CHUNKS, GRAIN, TASKS, FAILED = range(16, 21)
 WORDS = 96  # the most words that arguments have
+JOB = ADDRESS  # from here on it is the same in every run of a job
 BASE = 24  # a word is its base, plus a step times the first task of the chunk, plus a factor times their number
 STEP, FACTOR = BASE + WORDS, BASE + 2 * WORDS
 SIZE = BASE + 3 * WORDS
@@ -38,6 +40,8 @@ SIZE = BASE + 3 * WORDS
 # How often to look for the next job before going to sleep, and for the end of one: 0.1 to 0.4 milliseconds. To wake a
 # thread takes as long.
 ROUNDS = 10_000
+# After so many looks, whoever else wants the processor has it.
+TURN = 16
 # How long to sleep, in microseconds, when another thread does not finish its chunk: it has lost its processor.
 NAP = 20
 
@@ -49,6 +53,7 @@ _PAUSES = {"x86_64": "llvm.x86.sse2.pause", "AMD64": "llvm.x86.sse2.pause"}
 _PAUSE = _PAUSES.get(platform.machine())
 _POSIX = os.name == "posix"
 _usleep = types.ExternalFunction("usleep", types.int32(types.uint32))
+_yield = types.ExternalFunction("sched_yield", types.int32())
 
 
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
@@ -138,7 +143,10 @@ def _call(typing_context, box, first, count):
 @cached
 @_njit(nogil=True, no_cfunc_wrapper=True)
 def work(box, own, rounds):
-    """Do chunks: of one's own job until all are done, of others' until none has come for so many rounds."""
+    """Do chunks: of one's own job until all are done, of others' until none has come for so many rounds.
+
+    Return what is not 0 if a chunk has failed.
+    """
     if own:
         _store(box, DONE, 0)
         _store(box, LEFT, box[CHUNKS] << 32)
@@ -155,12 +163,15 @@ def work(box, own, rounds):
                 _add(box, DONE, 1)
                 idle = 0
         elif own and _load(box, DONE) == box[CHUNKS]:
-            return
+            break
         elif own and _POSIX and idle >= rounds:
             _usleep(NAP)
         else:
             idle += 1
             _pause()
+            if _POSIX and not own and idle % TURN == 0:
+                _yield()
+    return _load(box, FAILED)
 
 
 class _Worker:
@@ -170,21 +181,21 @@ class _Worker:
         self._box = box
         self._lock = allocate_lock()
         self._lock.acquire()
-        self._asleep = self._ends = False
+        self.sleeps = self._ends = False
         self._thread = Thread(target=self._run, name="refoptim", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._ends:
             work(self._box, False, ROUNDS)
-            self._asleep = True
+            self.sleeps = True
             work(self._box, False, 1)  # what has come while this thread waited for the GIL to say so
             self._lock.acquire()
 
     def wake(self) -> None:
         """Make it look for chunks, unless it does."""
-        if self._asleep:
-            self._asleep = False
+        if self.sleeps:
+            self.sleeps = False
             self._lock.release()
 
     def end(self) -> None:
@@ -202,23 +213,36 @@ class _Pool:
         self.busy = allocate_lock()
         self.closed = False
         self._workers: list[_Worker] = []
+        # By the clock: when a kept loop has run last, since when these follow each other, until when short ones run
+        # alone. See the module ``kept``.
+        self.asked = self.since = self.alone_until = 0
         self._box = np.zeros(SIZE, np.int64)
-        self._planned: Any = None
+        self._job: Any = None  # the one that the box describes
 
-    def run(self, plan: "Plan", words: list[int], tasks: int, grain: int) -> None:
-        """Run a loop over all tasks. The caller has taken ``busy``."""
-        box, chunks = self._box, -(-tasks // grain)
-        self._hire(threads.get_count() - 1, chunks - 1)
-        if self._planned is not plan:
-            box[STEP:] = plan.steps
-            self._planned = plan
-        box[BASE : BASE + len(words)] = words
-        box[ADDRESS : FAILED + 1] = (plan.address, chunks, grain, tasks, 0)
-        for worker in self._workers[: chunks - 1]:
-            worker.wake()
-        work(box, True, ROUNDS)
-        if box[FAILED]:
-            raise MemoryError("a loop has not got the memory that it needs")
+    def is_awake(self) -> bool:
+        """Return whether another thread is looking for chunks."""
+        return any(not worker.sleeps for worker in self._workers)
+
+    def run(self, job: "Job") -> int:
+        """Run a job on several threads. Return its nanoseconds, 0 if it has not run."""
+        if self.closed or threads.get_count() == 1 or not self.busy.acquire(blocking=False):
+            return 0
+        try:
+            box, most, useful = self._box, threads.get_count() - 1, job.chunks - 1
+            if len(self._workers) != most:
+                self._hire(most, useful)
+            if self._job is not job:
+                self._job, box[JOB:] = job, job.words
+            for worker in self._workers[:useful]:
+                if worker.sleeps:
+                    worker.wake()
+            start = monotonic_ns()
+            if work(box, True, ROUNDS):
+                self._job = None
+                raise MemoryError("a loop has not got the memory that it needs")
+            return max(1, monotonic_ns() - start)
+        finally:
+            self.busy.release()
 
     def _hire(self, most: int, useful: int) -> None:
         while len(self._workers) > most:
@@ -239,6 +263,11 @@ class _Pool:
 
 class _Current:
     pool = _Pool()
+
+
+def current() -> _Pool:
+    """Return the pool of this process."""
+    return _Current.pool
 
 
 def _forked() -> None:
@@ -271,7 +300,7 @@ class Plan:
         kinds = tuple(map(typeof, arguments))
         loop.compile(kinds)
         compiled = loop.overloads[kinds]
-        self.address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         steps, factors = np.zeros((2, WORDS), np.int64)
         place = 0
         for position, argument in enumerate(_flat(arguments)):
@@ -285,7 +314,23 @@ class Plan:
         if not sliced:  # the last two are the range
             steps[place - 2 : place] = 1
             factors[place - 1] = 1
-        self.steps = np.concatenate([steps, factors])
+        self._words = np.zeros(SIZE - JOB, np.int64)
+        self._words[ADDRESS - JOB] = address
+        self._words[STEP - JOB :] = np.concatenate([steps, factors])
+
+    def job(self, words: list[int], tasks: int, grain: int) -> "Job":
+        """Return the job of the loop over all tasks, for these arguments."""
+        own, chunks = self._words.copy(), -(-tasks // grain)
+        own[CHUNKS - JOB : FAILED - JOB] = (chunks, grain, tasks)
+        own[BASE - JOB : BASE - JOB + len(words)] = words
+        return Job(chunks, own)
+
+
+class Job(NamedTuple):
+    """A loop and its arguments as the threads see them. It does not keep the arguments alive."""
+
+    chunks: int
+    words: Any
 
 
 _plans: dict[Any, Plan] = {}
@@ -303,9 +348,14 @@ def share(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain:
         grain: how many of them a thread takes at a time.
 
     """
-    pool = _Current.pool
-    if threads.get_count() == 1 or tasks <= grain or pool.closed:
+    if threads.get_count() == 1 or tasks <= grain or _Current.pool.closed:
         return False
+    job = described(loop, arguments, sliced, tasks, grain)
+    return job is not None and _Current.pool.run(job) > 0
+
+
+def described(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain: int) -> Job | None:
+    """Return a loop and arguments, as in :func:`share`, as the threads see them. None is that they cannot."""
     kinds: list[Any] = [loop, sliced]
     words: list[int] = []
     for argument in _flat(arguments):
@@ -313,7 +363,7 @@ def share(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain:
             seen = argument.__array_interface__
             address, frozen = seen["data"]
             if seen["strides"] is not None or address % argument.itemsize:
-                return False
+                return None
             kinds += (seen["typestr"], argument.ndim, frozen)
             words += (0, 0, argument.size, argument.itemsize, address, *argument.shape, *argument.strides)
             if len(kinds) <= 3 * sliced + 2:
@@ -324,10 +374,4 @@ def share(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain:
     plan = _plans.get(tuple(kinds))
     if plan is None:
         plan = _plans[tuple(kinds)] = Plan(loop, arguments, sliced)
-    if not pool.busy.acquire(blocking=False):
-        return False
-    try:
-        pool.run(plan, words, tasks, grain)
-    finally:
-        pool.busy.release()
-    return True
+    return plan.job(words, tasks, grain)

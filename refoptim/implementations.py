@@ -106,7 +106,8 @@ def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
         return ready.launches
     scalars = packed_scalars(settings, slots, run.first)
     first, *others = slots.arrays_of(run, settings.variant.state)
-    launches = [(kernels.jit.entry(settings.variant.kernel, first, scalars), (first, *others, scalars))]
+    step = kernels.jit.entry(settings.variant.kernel, first, scalars, kept=repeats)
+    launches = [(step, (first, *others, scalars))]
     if repeats:
         slots.ready = Ready(settings, run, launches, None if settings.constant else packer(scalars))
     return launches

@@ -12,6 +12,8 @@ from .buffers import Array
 
 def number(name: str, value: Any) -> float:
     """Return an option as a Python float; learning rates may be arrays of one element."""
+    if type(value) is float:  # as a rule, and in each step of some optimizers
+        return value
     if isinstance(value, np.ndarray):
         if value.size != 1:
             raise ValueError(f"{name} must be one number, but is an array of shape {value.shape}")

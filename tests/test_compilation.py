@@ -250,7 +250,7 @@ def test_a_step_imports_its_own_kernels_and_neither_cuda_nor_torch(tmp_path):
     assert "numba" in modules
     assert not {"torch", "numba_cuda", "numba.cuda", "cuda"} & modules
     own = {name for name in modules if name.startswith("refoptim.kernels.")}
-    stems = ("adam", "arithmetic", "caching", "forks", "jit", "pool", "strips", "threads")
+    stems = ("adam", "arithmetic", "caching", "forks", "jit", "kept", "pool", "strips", "threads")
     assert own == {f"refoptim.kernels.{stem}" for stem in stems}
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import refoptim as optim
 from refoptim import interrupts
+from refoptim.kernels import jit, pool
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, {"lr": 0.1}),
@@ -34,11 +35,11 @@ def python_hears_it():
     signal.signal(signal.SIGINT, before)
 
 
-def build(name, groups=1):
+def build(name, groups=1, shape=(4, 5)):
     kind, options = OPTIMIZERS[name]
-    params = [optim.Parameter(np.random.default_rng(i).standard_normal((4, 5))) for i in range(groups)]
+    params = [optim.Parameter(np.random.default_rng(i).standard_normal(shape)) for i in range(groups)]
     for param in params:
-        param.grad = np.full((4, 5), 0.25)
+        param.grad = np.full(shape, 0.25)
     return kind([{"params": [param]} for param in params], **options), params
 
 
@@ -79,15 +80,35 @@ def interrupting(moment):
     return trace, been
 
 
-@pytest.mark.parametrize("groups", [1, 3])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# With several groups Ctrl-C always waits. Muon has most moments.
+EVERYWHERE = [(name, groups) for name in OPTIMIZERS for groups in (1, 3)]
+
+
+@pytest.mark.parametrize(("name", "groups"), [
+    pytest.param(*row, marks=pytest.mark.slow) if row == ("muon", 3) else row for row in EVERYWHERE
+])  # fmt: skip
 def test_an_interrupt_wherever_python_looks_for_one(name, groups):
-    optimizer, params = build(name, groups)
+    interrupt_everywhere(name, groups, (4, 5))
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["alone", "shared"])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_an_interrupt_of_a_loop_that_is_kept_for_the_pool(monkeypatch, name, count):
+    monkeypatch.setattr(jit, "SERIAL_BELOW", 0)
+    before = optim.get_num_threads()
+    optim.set_num_threads(count)
+    interrupt_everywhere(name, 1, (40, 50), sys.maxsize)
+    optim.set_num_threads(before)
+    assert not pool.current().busy.locked()
+
+
+def interrupt_everywhere(name, groups, shape, dense=DENSE):
+    optimizer, params = build(name, groups, shape)
     optimizer.step()
     moment, happened = 0, {False: 0, True: 0}
     while True:
-        moment += 1 if moment < DENSE else STRIDE
-        reference, others = build(name, groups)
+        moment += 1 if moment < dense else STRIDE
+        reference, others = build(name, groups, shape)
         reference.load_state_dict(optimizer.state_dict())
         for other, param in zip(others, params, strict=True):
             other.data = param.data
@@ -152,8 +173,12 @@ print(json.dumps({"counts": len(steps), "same": same}), flush=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
-@pytest.mark.parametrize("threshold", [10**9, 0], ids=["alone", "shared"])
-@pytest.mark.parametrize("groups", ["one", "two"])
+@pytest.mark.parametrize(("groups", "threshold"), [
+    pytest.param("one", 10**9, id="one-alone"),
+    pytest.param("two", 0, id="two-shared"),
+    pytest.param("one", 0, id="one-shared"),
+    pytest.param("two", 10**9, id="two-alone", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_many_interrupts_at_random_moments(groups, threshold):
     rng = np.random.default_rng(8)
     command = [sys.executable, "-c", STORM, groups, str(threshold)]

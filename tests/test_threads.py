@@ -1,17 +1,19 @@
 """Steps in many threads, after forks, in children of every kind: they are safe, and their bits are the same."""
 
+import gc
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import refoptim as optim
-from refoptim.kernels import jit, pool
+from refoptim.kernels import jit, kept, pool
 from refoptim.kernels.reductions import norm
 
 OPTIMIZERS = {
@@ -69,7 +71,7 @@ def shared(monkeypatch, wanted):
     optim.set_num_threads(before)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow), 3, 5])
 def test_any_number_of_threads_gives_the_same_bits(wanted, count):
     optim.set_num_threads(count)
     assert all_trajectories() == wanted
@@ -113,7 +115,7 @@ def test_who_finds_the_pool_busy_runs_alone(wanted):
 
 @pytest.mark.skipif(not FORKS, reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("busy", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_steps_after_a_fork(wanted, busy):
     assert trajectory("adam") == wanted["adam"]  # there are threads now, which the child will not have
     stop, failed = threading.Event(), []
@@ -183,13 +185,17 @@ def test_forks_while_another_thread_compiles():
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("method", [
+    pytest.param(method, marks=pytest.mark.slow) if method == "forkserver" else method
+    for method in multiprocessing.get_all_start_methods()
+])  # fmt: skip
 def test_children_of_every_kind(wanted, method):
     trajectory("adam")
     context = multiprocessing.get_context(method)
     here, there = context.Pipe()
     child = context.Process(target=in_a_child, args=(there,))
     child.start()
+    there.close()  # a child that fails at once is an error, and nobody waits for it
     found, workers = here.recv()
     child.join()
     assert (found, workers, child.exitcode) == (wanted, 1, 0)
@@ -214,7 +220,7 @@ if sys.argv[1] == "daemon":
 """
 
 
-@pytest.mark.parametrize("how", ["alone", "daemon"])
+@pytest.mark.parametrize("how", [pytest.param("alone", marks=pytest.mark.slow), "daemon"])
 def test_a_process_ends_whatever_steps_there_are(how):
     run = subprocess.run([sys.executable, "-c", ENDS, how], capture_output=True, text=True, timeout=100, check=False)
     assert (run.returncode, run.stdout) == (0, ""), run.stderr
@@ -256,6 +262,97 @@ def test_numbers_that_are_none(count, error, message):
 def test_a_numpy_integer_is_an_integer():
     optim.set_num_threads(np.int64(2))
     assert optim.get_num_threads() == 2
+
+
+class Clock:
+    """A clock that shows what it is told, and a pool that takes as long as it is told."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.takes, self.shared = 10**12, 1_000, []
+        monkeypatch.setattr(kept, "monotonic_ns", lambda: self.now)
+        monkeypatch.setattr(pool._Current, "pool", self)
+        self.asked = self.since = self.alone_until = 0
+        self.awake = self.busy = False
+
+    def is_awake(self):
+        return self.awake
+
+    def run(self, job):
+        if self.busy:
+            return 0
+        self.shared.append(self.now)
+        return self.takes
+
+
+MS = 1_000_000
+
+
+def kept_loop(is_long=False):
+    """Return a kept loop, its arguments, and how often it has run alone."""
+    alone, loop = [], scale().serial
+    arguments = (np.ones(1000, np.float32), np.array([1.0]))
+    held = kept.Kept(loop, 1, 1000, 64, is_long=is_long)
+    held._loop = lambda *given: alone.append(given)
+    held._job = pool.described(loop, arguments, 1, 1000, 64)
+    return held, arguments, alone
+
+
+@pytest.mark.parametrize(("is_long", "awake", "gap", "shared"), [
+    (True, False, 5 * MS, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    (False, False, 5 * MS, []),
+    (False, True, 5 * MS, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    (False, False, 150_000, [7, 8, 9]),  # after a millisecond
+    (False, False, 250_000, []),
+])  # fmt: skip
+def test_short_loops_are_shared_where_they_follow_each_other_or_threads_are_awake(
+    monkeypatch, is_long, awake, gap, shared
+):
+    clock = Clock(monkeypatch)
+    clock.awake = awake
+    held, arguments, alone = kept_loop(is_long)
+    begin = clock.now
+    for number in range(10):
+        clock.now = begin + number * gap
+        held(*arguments)
+    assert clock.shared == [begin + number * gap for number in shared]
+    assert len(alone) == 10 - len(shared)
+
+
+def test_short_loops_run_alone_for_a_while_after_one_that_has_waited_for_a_processor(monkeypatch):
+    clock = Clock(monkeypatch)
+    clock.awake = True
+    held, arguments, alone = kept_loop()
+    begin = clock.now
+    held(*arguments)
+    clock.takes = MS
+    for gap in (1, 5, 10, 20, 22):
+        clock.now = begin + gap * MS
+        held(*arguments)
+        clock.takes = 1_000
+    assert [now - begin for now in clock.shared] == [0, MS, 22 * MS]
+    assert len(alone) == 3
+
+
+def test_who_finds_the_pool_busy_runs_a_kept_loop_alone(monkeypatch):
+    clock = Clock(monkeypatch)
+    clock.busy = clock.awake = True
+    held, arguments, alone = kept_loop()
+    held(*arguments)
+    assert (len(alone), clock.shared) == (1, [])
+
+
+def test_a_kept_loop_is_described_anew_for_nothing_and_keeps_no_array_alive():
+    param = optim.Parameter(np.ones(1000, np.float32))
+    optimizer = optim.SGD([param], lr=0.5)
+    for _ in range(3):
+        optimizer.step(grads=[np.ones(1000, np.float32)])
+    (launch,) = optimizer._layouts[0].slots[0].ready.launches
+    assert isinstance(launch[0], kept.Kept)
+    assert pool.current()._job is launch[0]._job
+    watched = weakref.ref(launch[1][0].base)
+    del optimizer, launch, param
+    gc.collect()
+    assert watched() is None
 
 
 def test_arrays_that_cannot_be_shared_are_computed_alone():

@@ -144,13 +144,14 @@ class ASGD(Optimizer):
 
     def _advance(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         t = 1 if host is None else host["step"] + 1
-        symbols = {"gamma": group["lr"]} | {name: group[name] for name in ("lambd", "alpha", "t0")}
+        lr, lambd, alpha, t0 = group["lr"], group["lambd"], group["alpha"], group["t0"]
         if not group["differentiable"]:
-            symbols = {name: number(name, value) for name, value in symbols.items()}
-        shrunk = 1 + symbols["lambd"] * symbols["gamma"] * t
+            lr, lambd = number("lr", lr), number("lambd", lambd)
+            alpha, t0 = number("alpha", alpha), number("t0", t0)
+        shrunk = 1 + lambd * lr * t
         if shrunk <= 0:
             raise ValueError(f"1 + lambd * lr * step must be above 0, but is {shrunk}")
-        eta, mu = formulas.schedule(t=t, **symbols)
+        eta, mu = formulas.schedule(t=t, gamma=lr, lambd=lambd, alpha=alpha, t0=t0)
         return {"step": t, "eta": eta, "mu": mu}
 
 
