@@ -5,15 +5,18 @@ for-loop, foreach and fused implementations are there if torch is.
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
+from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from timing import print_table
+from timing import print_table, write_json
 
 import refoptim as optim
 from refoptim.buffers import Array
@@ -32,11 +35,11 @@ WAYS: dict[str, dict[str, Any]] = {
 IMPLEMENTATIONS = ("foreach", "fused")
 
 
-def inputs(dtype: np.dtype[Any]) -> tuple[Array, Array]:
+def inputs(dtype: np.dtype[Any], steps: int) -> tuple[Array, Array]:
     """Return where parameters start, and the gradients of all steps: noise of sizes from 1e-3 to 3."""
     rng = np.random.default_rng(0)
     start = rng.uniform(-2, 2, SIZE)
-    grads = np.logspace(-3, np.log10(3), SIZE) * rng.standard_normal((STEPS, SIZE))
+    grads = np.logspace(-3, np.log10(3), SIZE) * rng.standard_normal((steps, SIZE))
     return start.astype(dtype), grads.astype(dtype)
 
 
@@ -68,30 +71,38 @@ def torch_ends(
         yield chosen, p.detach().to(torch.float64).numpy()
 
 
-def row(name: str, dtype: str, *, with_torch: bool) -> list[str]:
-    """Return a line of the table: how far it goes, and the largest errors."""
+def errors(name: str, dtype: str, steps: int, *, with_torch: bool) -> dict[str, Any]:
+    """Return how far an optimizer goes, and the largest error of each way and of torch's; None is not finite."""
     algorithm, options = OPTIMIZERS[name]
-    start, grads = inputs(DTYPES[dtype])
+    start, grads = inputs(DTYPES[dtype], steps)
     exact = refoptim_end(algorithm, options, start.astype(np.float64), grads.astype(np.float64))
+    ends = {way: refoptim_end(algorithm, options | chosen, start, grads) for way, chosen in WAYS.items()}
+    if with_torch:
+        ends |= {f"torch {chosen}": end for chosen, end in torch_ends(algorithm, options, start, grads, dtype)}
+    found: dict[str, Any] = {"optimizer": name, "dtype": dtype}
+    found["moved"] = float(np.abs(exact - start.astype(np.float64)).max())
+    largest = {who: float(np.abs(end - exact).max()) for who, end in ends.items()}
+    return found | {"errors": {who: error if isfinite(error) else None for who, error in largest.items()}}
 
-    def error(end: Array) -> str:
-        largest = np.abs(end - exact).max()
-        return f"{largest:.2g}" if np.isfinite(largest) else "not finite"
 
-    moved = f"{np.abs(exact - start.astype(np.float64)).max():.2g}"
-    ours = [error(refoptim_end(algorithm, options | way, start, grads)) for way in WAYS.values()]
-    theirs = torch_ends(algorithm, options, start, grads, dtype) if with_torch else ()
-    return [f"{name}, {dtype}", moved, *ours, ", ".join(f"{chosen} {error(end)}" for chosen, end in theirs)]
+def cells(row: dict[str, Any], names: list[str]) -> list[str]:
+    """Return a line of the table."""
+    shown = [row["moved"], *(row["errors"].get(name, "") for name in names)]
+    texts = ["not finite" if value is None else f"{value:.2g}" if value else str(value) for value in shown]
+    return [f"{row['optimizer']}, {row['dtype']}", *texts]
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
-    with_torch, shown = find_spec("torch") is not None, []
-    for dtype, name in product(DTYPES, OPTIMIZERS):
-        shown.append(row(name, dtype, with_torch=with_torch))
-    print_table(["1,000 steps", "moved", *WAYS, "torch"], shown)
+    parser = argparse.ArgumentParser(description="Compare steps of 16-bit parameters with float64's.")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--json", type=Path, help="where to write the errors")
+    options = parser.parse_args()
+    with_torch = sys.modules.get("torch", ...) is not None and find_spec("torch") is not None
+    rows = [errors(name, dtype, options.steps, with_torch=with_torch) for dtype, name in product(DTYPES, OPTIMIZERS)]
+    names = list(dict.fromkeys(name for row in rows for name in row["errors"]))
+    print_table([f"{options.steps:,} steps", "moved", *names], [cells(row, names) for row in rows])
+    write_json(options.json, "half_drift", {"steps": options.steps, "size": SIZE}, rows)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,20 @@ def assert_summary(summary):
     assert 0 < summary["low"] <= summary["median"] <= summary["high"]
 
 
+def test_half_drift(tmp_path):
+    pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is not installed")
+    found, printed = report(tmp_path, "half_drift.py", "--steps", "100")
+    assert len(found["rows"]) == 16
+    for row in found["rows"]:
+        assert f"{row['optimizer']}, {row['dtype']}" in printed
+        assert row["errors"].keys() >= {"nearest", "stochastic", "master weights"}
+        # Rounding the parameters every time loses more than rounding them at last.
+        assert row["errors"]["master weights"] < min(
+            row["errors"]["nearest"], row["errors"]["stochastic"], row["moved"]
+        )
+        assert ("torch for-loop" in row["errors"]) == HAS_TORCH
+
+
 STEP_TIME = ("--sizes", "1x10", "3x7", "--rounds", "2", "--block", "1e-4", "--mover-from", "20")
 
 
