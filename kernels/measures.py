@@ -50,6 +50,9 @@ def is_long(x: Any) -> bool:
 
 def measured(x: Any, y: Any = None) -> Measured:
     """Return a vector with its largest magnitude and its product with another one."""
+    if is_long(x) and x.flags.writeable:
+        # A copy onto itself: the loop that other vectors have compiled.
+        return _copy(x, x, x[:0] if y is None else y)
     return Measured(x, largest_magnitude(x), 0.0 if y is None else dot(x, y))
 
 

@@ -55,15 +55,16 @@ def products_cpu(like, rows, columns, high, low, first, stop):
 
 @cpu_tasks
 def products_with_pair_cpu(g, pair, factor, rows, columns, high, low, first, stop):
-    """Write each chunk of a pair before it meets the others: g minus a vector, and a multiple of another."""
-    y, s, before, d = vector(g, pair[0]), vector(g, pair[1]), vector(g, pair[2]), vector(g, pair[3])
+    """Write each chunk of a pair, if there is one, before it meets the others: g minus a vector, another scaled."""
     wide, lanes = np.empty((2, CHUNK)), np.empty((2, 2, LANES))
     for chunk in range(first, stop):
-        start, end = chunk * CHUNK, min((chunk + 1) * CHUNK, g.size)
-        for k in range(start, end):
-            y[k] = g[k] - before[k]
-        for k in range(start, end):
-            s[k] = factor[0] * d[k]
+        if pair.size:
+            start, end = chunk * CHUNK, min((chunk + 1) * CHUNK, g.size)
+            y, s, before, d = vector(g, pair[0]), vector(g, pair[1]), vector(g, pair[2]), vector(g, pair[3])
+            for k in range(start, end):
+                y[k] = g[k] - before[k]
+            for k in range(start, end):
+                s[k] = factor[0] * d[k]
         _products_of_chunk(g, rows, columns, high, low, chunk, wide, lanes)
 
 
@@ -139,7 +140,8 @@ def products(rows: Sequence[Any], columns: Sequence[Any], pair: Sequence[Any] = 
     high, low = np.empty((2, *shape, -(-like.size // CHUNK)))
     chunks, moved = high.shape[2], (len(rows) + len(columns)) * like.nbytes
     arguments = addresses(rows), addresses(columns), high, low
-    if pair:
+    if chunks > 1:  # one loop for both: after a state was loaded, there is no pair
+        factor = np.ones(1, like.dtype) if factor is None else factor
         products_with_pair_cpu.run(chunks, TURN, moved, like, addresses(pair), factor, *arguments)
     else:
         products_cpu.run(chunks, TURN, moved, like, *arguments)

