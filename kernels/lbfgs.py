@@ -9,7 +9,7 @@ from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_loop, cpu_rule
 from refoptim.kernels.measures import Measured, Sums, is_long, measured
 from refoptim.kernels.memory import assign, empty, on_gpu
-from refoptim.kernels.products import addresses, products, recursion_cpu
+from refoptim.kernels.products import addresses, chain_cpu, products, recursion_cpu
 from refoptim.kernels.reductions import TURN
 from refoptim.kernels.strips import gpu_elementwise
 from refoptim.kernels.vectors import add, negative
@@ -152,19 +152,24 @@ def _sum(
     empty: Callable[..., Any] = empty,
 ) -> Measured:
     """Return the vector that the two loops lead to, given their factors."""
-    # For a few elements the loops that are compiled already do, and a first step waits for one less.
     if is_long(g):
         d, sums, rows = empty(g.size, g.dtype, g), Sums(g.size), addresses([*reversed(ys), *steps])
         multiples = _in_type([*-alpha[::-1], *rest, scale], g.dtype)
         recursion_cpu.run(sums.chunks, TURN, rows.size * d.nbytes, d, g, rows, multiples, *sums.arrays)
         return sums.measured(d)
     d = negative(g)
-    for y, factor in zip(reversed(ys), reversed(alpha), strict=True):
-        add(d, d, y, -factor)
+    _add_all(d, ys[::-1], -alpha[::-1])
     _scale(d, scale)
-    for s, factor in zip(steps, rest, strict=True):
-        add(d, d, s, factor)
+    _add_all(d, steps, rest)
     return measured(d, g)
+
+
+def _add_all(d: Any, vectors: Sequence[Any], factors: Any) -> None:
+    if not on_gpu(d) and len(vectors):
+        chain_cpu.serial(d, np.array(vectors), _in_type(factors, d.dtype))
+        return
+    for vector, factor in zip(vectors, factors, strict=True):
+        add(d, d, vector, factor)
 
 
 def _in_type(numbers: Sequence[float], dtype: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from refoptim.kernels import reductions_gpu as gpu
 from refoptim.kernels.arithmetic import fma
-from refoptim.kernels.jit import cpu_part, cpu_rule, cpu_tasks
+from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks
 from refoptim.kernels.lanes import dot_any_chunk, dot_whole_chunk, vector
 from refoptim.kernels.memory import on_gpu, temporaries
 from refoptim.kernels.pairs import CHUNK, LANES, rounded
@@ -45,17 +45,24 @@ def _products_of_chunk(like, rows, columns, high, low, chunk, wide, lanes):
             high[i, j, chunk], low[i, j, chunk] = dot_chunk(x, y, start, end)
 
 
-@cpu_tasks
-def products_cpu(like, rows, columns, high, low, first, stop):
-    """Write the sums of some chunks of the product of each row with each column, all of which are addresses."""
-    wide, lanes = np.empty((2, CHUNK)), np.empty((2, 2, LANES))
-    for chunk in range(first, stop):
-        _products_of_chunk(like, rows, columns, high, low, chunk, wide, lanes)
+@cpu_loop
+def short_products_cpu(x, y, totals, start, stop):
+    """Write the products of the rows of one matrix with those of another, from one of at most a chunk's columns on.
+
+    All are float64. The ends are arguments because constants would have the sum compiled once more.
+    """
+    for i in range(totals.shape[0]):
+        for j in range(totals.shape[1]):
+            high, low = dot_chunk(x[i], y[j], start, stop)
+            totals[i, j] = _rounded_cpu(high, low)
 
 
 @cpu_tasks
-def products_with_pair_cpu(g, pair, factor, rows, columns, high, low, first, stop):
-    """Write each chunk of a pair, if there is one, before it meets the others: g minus a vector, another scaled."""
+def products_cpu(g, pair, factor, rows, columns, high, low, first, stop):
+    """Write the sums of some chunks of the product of each row with each column, all of which are addresses.
+
+    A pair, if there is one, is written chunk by chunk before it meets the others: g minus a vector, another scaled.
+    """
     wide, lanes = np.empty((2, CHUNK)), np.empty((2, 2, LANES))
     for chunk in range(first, stop):
         if pair.size:
@@ -117,6 +124,14 @@ def recursion_cpu(d, g, rows, factors, high, low, largest, first, stop):
         largest[chunk] = largest_chunk(d, start)
 
 
+@cpu_loop
+def chain_cpu(d, rows, factors):
+    """Add multiples of short vectors one after the other: simpler than the above, because a first step waits for it."""
+    for i in range(factors.size):
+        for k in range(d.size):
+            d[k] = fma(factors[i], rows[i, k], d[k])
+
+
 def addresses(vectors: Sequence[Any]) -> Any:
     """Return where vectors on the host begin."""
     return np.array([x.__array_interface__["data"][0] for x in vectors], np.intp)
@@ -137,16 +152,15 @@ def products(rows: Sequence[Any], columns: Sequence[Any], pair: Sequence[Any] = 
             sums = [[gpu.total(gpu.products(y), [x], empty) for y in columns] for x in rows]
             return np.array([[rounded(*gpu.numbers(pair)) for pair in row] for row in sums])
     shape = len(rows), len(columns)
+    totals = np.empty(shape)
+    if like.size <= CHUNK:
+        # As float64, which they are in a sum anyway: what is compiled for other short sums serves these.
+        short_products_cpu.serial(np.array(rows, np.float64), np.array(columns, np.float64), totals, 0, like.size)
+        return totals
     high, low = np.empty((2, *shape, -(-like.size // CHUNK)))
     chunks, moved = high.shape[2], (len(rows) + len(columns)) * like.nbytes
-    arguments = addresses(rows), addresses(columns), high, low
-    if chunks > 1:  # one loop for both: after a state was loaded, there is no pair
-        factor = np.ones(1, like.dtype) if factor is None else factor
-        products_with_pair_cpu.run(chunks, TURN, moved, like, addresses(pair), factor, *arguments)
-    else:
-        products_cpu.run(chunks, TURN, moved, like, *arguments)
-    if chunks == 1:  # there is nothing to add up, and nothing to compile for it
-        return np.array([[rounded(*pair) for pair in zip(*row)] for row in zip(high[:, :, 0], low[:, :, 0])])
-    totals = np.empty(shape)
+    factor = np.ones(1, like.dtype) if factor is None else factor
+    arguments = addresses(pair), factor, addresses(rows), addresses(columns), high, low
+    products_cpu.run(chunks, TURN, moved, like, *arguments)
     totals_cpu.run(len(rows), 1, high.nbytes, totals, high, low)
     return totals
