@@ -20,6 +20,7 @@ from types import FunctionType
 import numpy as np
 import pytest
 from numba import types
+from ptx import registers
 
 from refoptim import kernels
 from refoptim.kernels.arithmetic import fma
@@ -194,26 +195,9 @@ def normal(counts):
     return renamed
 
 
-def assembled(ptx, capability):
-    """Return how many registers a thread needs, after the assembler found room for all numbers in registers."""
-    nvjitlink = import_module("cuda.bindings.nvjitlink")
-    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-verbose"]
-    handle, source = nvjitlink.create(len(options), options), ptx.encode()
-    try:
-        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, source, len(source), "kernel")
-        nvjitlink.complete(handle)
-        log = bytearray(nvjitlink.get_info_log_size(handle))
-        nvjitlink.get_info_log(handle, log)
-    finally:
-        nvjitlink.destroy(handle)
-    assert b"0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
-    used = int(re.search(rb"Used (\d+) registers", log)[1])
-    return -(-used // 8) * 8  # they are given away by eights
-
-
 def bytes_on_the_way(ptx, capability):
     """Return how many bytes a multiprocessor full of these threads has asked for at once."""
-    blocks = min(MOST_THREADS, REGISTERS // assembled(ptx, capability)) // THREADS
+    blocks = min(MOST_THREADS, REGISTERS // registers(ptx, capability)) // THREADS
     loads = sum(count for access, count in operations(ptx).items() if access.startswith("ld.global.v"))
     return blocks * THREADS * loads * ACCESS
 

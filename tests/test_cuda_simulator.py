@@ -5,9 +5,7 @@ The simulator is chosen when Numba is imported, so this file runs itself in a se
 
 import itertools
 import json
-import os
 import pkgutil
-import subprocess
 import sys
 from importlib import import_module
 
@@ -108,20 +106,10 @@ def main():
     json.dump({f"{name}-{precision}": compare(stem, name, precision) for (stem, name), precision in cases}, sys.stdout)
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    pytest.importorskip("numba_cuda", reason="numba-cuda, which has the simulator, is not installed")
-    cache = str(tmp_path_factory.mktemp("cache"))
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_CACHE_DIR": cache}
-    run = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
-
-
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", [name for _, name in gpu_kernels()])
-def test_simulator_has_the_bits_of_the_cpu(results, name, precision):
-    result = results[f"{name}-{precision}"]
+def test_simulator_has_the_bits_of_the_cpu(simulation, name, precision):
+    result = simulation[f"{name}-{precision}"]
     assert result["compared"] >= 2 * sum(map(len, ALIGNMENTS.values()))
     assert result["differences"] == []
 

@@ -5,9 +5,7 @@ The simulator is chosen when Numba is imported, so this file runs itself in a se
 
 import copy
 import json
-import os
 import pickle
-import subprocess
 import sys
 import traceback
 
@@ -310,19 +308,9 @@ def main():
     json.dump(found, sys.stdout)
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    pytest.importorskip("numba_cuda", reason="numba-cuda, which has the simulator, is not installed")
-    cache = str(tmp_path_factory.mktemp("cache"))
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_CACHE_DIR": cache}
-    run = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
-
-
 @pytest.mark.parametrize("name", [scenario.__name__ for scenario in SCENARIOS])
-def test_in_the_simulator(results, name):
-    assert not results[name], results[name]
+def test_in_the_simulator(simulation, name):
+    assert not simulation[name], simulation[name]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from numba import types
+from ptx import registers
 
 from refoptim import kernels
 from refoptim.kernels.half_strips import Draws
@@ -94,22 +95,6 @@ def check_plain(ptx, kind="f32"):
     other = "f64" if kind == "f32" else "f32"
     assert not sum(arithmetic(ptx, other).values())
     assert kind == "f64" or ".f64" not in ptx
-
-
-def registers(ptx, capability):
-    """Return how many registers a thread needs; the assembler found room for all numbers in them."""
-    nvjitlink = import_module("cuda.bindings.nvjitlink")
-    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-verbose"]
-    handle, source = nvjitlink.create(len(options), options), ptx.encode()
-    try:
-        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, source, len(source), "kernel")
-        nvjitlink.complete(handle)
-        log = bytearray(nvjitlink.get_info_log_size(handle))
-        nvjitlink.get_info_log(handle, log)
-    finally:
-        nvjitlink.destroy(handle)
-    assert b"0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
-    return -(-int(re.search(rb"Used (\d+) registers", log)[1]) // 8) * 8  # they are given away by eights
 
 
 def bytes_on_the_way(ptx, capability):

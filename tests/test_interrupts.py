@@ -1,19 +1,20 @@
 """Ctrl-C leaves a step done or not begun, whatever moment it comes at."""
 
-import dis
 import json
 import signal
 import subprocess
 import sys
 import threading
-from functools import cache
 
 import numpy as np
 import pytest
+from interrupting import interrupting
 
 import refoptim as optim
 from refoptim import interrupts
 from refoptim.kernels import jit, pool
+
+pytestmark = pytest.mark.usefixtures("python_hears_it")
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, {"lr": 0.1}),
@@ -25,14 +26,6 @@ OPTIMIZERS = {
     "foreach": (optim.Adam, {"lr": 0.01, "foreach": True}),
     "wide": (optim.AdamW, {"lr": 0.01, "arithmetic": "float64"}),
 }
-
-
-@pytest.fixture(autouse=True)
-def python_hears_it():
-    """Handle SIGINT as Python does: who starts the tests in the background of a script has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def build(name, groups=1, shape=(4, 5)):
@@ -50,34 +43,8 @@ def snapshot(optimizer, params):
     return [param.data.tobytes() for param in params], state
 
 
-# Behind these Python looks for signals. The moments tried: each of the first ones, then some.
-CHECKED = ("RESUME", "CALL", "JUMP_BACKWARD")
+# The moments tried: each of the first ones, then some.
 DENSE, STRIDE = 60, 11
-
-
-@cache
-def names(code):
-    """Return the names of the bytecodes by their offsets."""
-    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
-
-
-def interrupting(moment):
-    """Return a trace function that sends SIGINT at this moment, and a list of the moments that have been."""
-    last, been = {}, []
-
-    def trace(frame, event, _):
-        if not frame.f_globals["__name__"].startswith("refoptim"):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            if last.get(frame, "").startswith(CHECKED):
-                been.append(frame)
-                if len(been) == moment:
-                    signal.raise_signal(signal.SIGINT)
-            last[frame] = names(frame.f_code)[frame.f_lasti]
-        return trace
-
-    return trace, been
 
 
 # With several groups Ctrl-C always waits. Muon has most moments.
@@ -97,8 +64,10 @@ def test_an_interrupt_of_a_loop_that_is_kept_for_the_pool(monkeypatch, name, cou
     monkeypatch.setattr(jit, "SERIAL_BELOW", 0)
     before = optim.get_num_threads()
     optim.set_num_threads(count)
-    interrupt_everywhere(name, 1, (40, 50), sys.maxsize)
-    optim.set_num_threads(before)
+    try:
+        interrupt_everywhere(name, 1, (40, 50), sys.maxsize)
+    finally:
+        optim.set_num_threads(before)
     assert not pool.current().busy.locked()
 
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from interrupting import interrupting
 
 import refoptim as optim
 from refoptim.lr_scheduler import (
@@ -22,7 +23,8 @@ from refoptim.lr_scheduler import (
 )
 from refoptim.swa_utils import AveragedModel, get_ema_avg_fn
 from refoptim.utils import clip_grad_norm_, clip_grad_value_
-from tests.test_interrupts import interrupting, python_hears_it  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("python_hears_it")
 
 SHAPES = (3,), (2, 2), ()
 

@@ -6,9 +6,7 @@ tiles and bands of a few elements.
 
 import itertools
 import json
-import os
 import re
-import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -124,19 +122,9 @@ def main():
     json.dump(found, sys.stdout)
 
 
-@pytest.fixture(scope="module")
-def differences(tmp_path_factory):
-    pytest.importorskip("numba_cuda", reason="numba-cuda, which has the simulator, is not installed")
-    cache = str(tmp_path_factory.mktemp("cache"))
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_CACHE_DIR": cache}
-    run = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
-
-
 @pytest.mark.parametrize(("name", "precision"), CASES)
-def test_simulator_has_the_bits_of_the_cpu(differences, name, precision):
-    assert differences[f"{name}-{precision}"] == []
+def test_simulator_has_the_bits_of_the_cpu(simulation, name, precision):
+    assert simulation[f"{name}-{precision}"] == []
 
 
 @njit

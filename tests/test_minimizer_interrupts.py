@@ -1,17 +1,18 @@
 """Ctrl-C leaves a step of L-BFGS or CG done or not begun, also while it is being undone or written down."""
 
-import dis
 import itertools
 import signal
 import sys
 import threading
 from contextlib import suppress
-from functools import cache
 
 import numpy as np
 import pytest
+from interrupting import interrupting
 
 import refoptim as optim
+
+pytestmark = pytest.mark.usefixtures("python_hears_it")
 
 OPTIMIZERS = {
     "lbfgs": (optim.LBFGS, {"history_size": 2}),
@@ -31,45 +32,6 @@ MODULES = (
 )
 OWN = {"contextlib", "_collections_abc", *(f"refoptim.{name}" for name in MODULES)}
 DENSE, STRIDE = 30, 37
-
-
-# Behind these Python looks for signals.
-CHECKED = ("RESUME", "CALL", "JUMP_BACKWARD")
-
-
-@pytest.fixture(autouse=True)
-def python_hears_it():
-    """Handle SIGINT as Python does: who starts the tests in the background of a script has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@cache
-def names(code):
-    """Return the names of the bytecodes by their offsets."""
-    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
-
-
-def interrupting(moment):
-    """Return a trace function that sends SIGINT at this moment of a minimizer's own code, and a list of all of them."""
-    last, been = {}, []
-
-    def trace(frame, event, _):
-        if frame.f_globals["__name__"] not in OWN:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            if last.get(frame, "").startswith(CHECKED):
-                been.append(frame)
-                if len(been) == moment:
-                    signal.raise_signal(signal.SIGINT)
-            last[frame] = names(frame.f_code)[frame.f_lasti]
-        elif event == "exception":
-            last[frame] = ""  # from a call that has raised Python goes to what handles that without looking
-        return trace
-
-    return trace, been
 
 
 def built(name):
@@ -110,7 +72,7 @@ def moments(count):
 
 def interrupted(optimizer, closure, moment):
     """Take a step that is interrupted at this moment, and return how many there were and what was raised."""
-    trace, been = interrupting(moment)
+    trace, been = interrupting(moment, OWN.__contains__)
     sys.settrace(trace)
     try:
         optimizer.step(closure)

@@ -4,10 +4,6 @@ The simulator is chosen when Numba is imported, so this file runs itself in a se
 something is wrong there.
 """
 
-import json
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from functools import partial
 from unittest import mock
@@ -206,19 +202,9 @@ SCENARIOS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    pytest.importorskip("numba_cuda", reason="numba-cuda, which has the simulator, is not installed")
-    cache = str(tmp_path_factory.mktemp("cache"))
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_CACHE_DIR": cache}
-    run = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
-
-
 @pytest.mark.parametrize("scenario", [scenario.__name__ for scenario in SCENARIOS])
-def test_in_the_simulator(found, scenario):
-    assert not found[scenario], found[scenario]
+def test_in_the_simulator(simulation, scenario):
+    assert not simulation[scenario], simulation[scenario]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,32 @@
+"""What several files of tests share, and pytest hands to them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def simulation(request, tmp_path_factory):
+    """Run a file of tests as a program in Numba's CUDA simulator, and return what it prints, which is JSON.
+
+    The simulator is chosen when Numba is imported, so it takes another process, once for all tests of the file.
+    """
+    pytest.importorskip("numba_cuda", reason="numba-cuda, which has the simulator, is not installed")
+    cache = str(tmp_path_factory.mktemp("cache"))
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_CACHE_DIR": cache}
+    program = [sys.executable, request.module.__file__]
+    run = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.fixture
+def python_hears_it():
+    """Handle SIGINT as Python does: who starts the tests in the background of a script has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
