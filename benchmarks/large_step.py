@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from movers import move
 from timing import Samples, bind_threads, duration, in_turn, print_table, ratio, summarize, write_json
@@ -51,17 +52,20 @@ TARGET = 1.05
 WARM_UP = 7
 
 
-def contenders(case: str, size: int, dtype: Any, arithmetic: str | None) -> dict[str, Call]:
+def contenders(case: str, size: int, dtype: str, others: dict[str, Any]) -> dict[str, Call]:
     """Return a step of this many elements, and what moves the bytes of that step in the same arrays."""
     name, options = CASES[case]
-    rng = np.random.default_rng(0)
-    param = optim.Parameter(rng.standard_normal(size, np.float32).astype(dtype))
-    optimizer = getattr(optim, name)([param], **options, arithmetic=arithmetic)
-    param.grad = rng.standard_normal(size, np.float32).astype(dtype)
+    rng, kind = np.random.default_rng(0), np.dtype(getattr(ml_dtypes, dtype, dtype))
+    param = optim.Parameter(rng.standard_normal(size, np.float32).astype(kind))
+    optimizer = getattr(optim, name)([param], **options, **others)
+    param.grad = rng.standard_normal(size, np.float32).astype(kind)
     for _ in range(WARM_UP):
         optimizer.step()
-    state = [value for value in optimizer.state[param].values() if np.shape(value) == param.shape]
-    return {"refoptim": optimizer.step, "mover": partial(move, param.data, param.grad, *state)}
+    arrays = [param.data, param.grad]
+    arrays += [value for value in optimizer.state[param].values() if np.shape(value) == param.shape]
+    if kind.itemsize == 2:
+        arrays = [array.view(np.uint16) for array in arrays]
+    return {"refoptim": optimizer.step, "mover": partial(move, *arrays)}
 
 
 def row_of(case: str, size: int, dtype: str, samples: Samples) -> dict[str, Any]:
@@ -90,8 +94,9 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, print the table and write the JSON file."""
     parser = argparse.ArgumentParser(description="Time one optimizer step on long arrays beside a mover.")
     parser.add_argument("--elements", type=int, default=20_000_000)
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16", "float16"], default="float32")
     parser.add_argument("--arithmetic", choices=["float64"], help="what to compute in (default: the dtype)")
+    parser.add_argument("--rounding", choices=["stochastic"], help="of 16 bits (default: to the nearest)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     parser.add_argument("--rounds", type=int, default=21, help="how often each has its turn (default: 21)")
     parser.add_argument("--threads", type=int, default=optim.get_num_threads(), help="default: all")
@@ -100,16 +105,18 @@ def main(argv: list[str] | None = None) -> None:
     bind_threads()
     optim.set_num_threads(options.threads)
 
+    others = {"arithmetic": options.arithmetic, "rounding": options.rounding}
+    others = {name: value for name, value in others.items() if value}
     rows: list[dict[str, Any]] = []
     with tqdm(total=len(options.cases) * options.rounds, unit="round") as progress:
         for case in options.cases:
             progress.set_description(case)
-            calls = contenders(case, options.elements, options.dtype, options.arithmetic)
+            calls = contenders(case, options.elements, options.dtype, others)
             samples = in_turn(calls, options.rounds, 0.0, progress)
             rows.append(row_of(case, options.elements, options.dtype, samples))
     header = [f"{options.elements:,} {options.dtype}", "step", "mover", "to the mover", "best to best"]
     print_table(header, [table_line(row) for row in rows])
-    settings = {"rounds": options.rounds, "threads": options.threads, "arithmetic": options.arithmetic}
+    settings = {"rounds": options.rounds, "threads": options.threads, **others}
     write_json(options.json, "large_step", settings, rows)
 
 
