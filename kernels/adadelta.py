@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from refoptim.kernels.arithmetic import fma, sqrt, unpack
+from refoptim.kernels.arithmetic import fma, is_double, sqrt, unpack
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
 from refoptim.kernels.tiles import over
@@ -22,17 +22,21 @@ class Scalars(NamedTuple):
 def adadelta(theta, g, v, u, h):
     """Return the parameter and the mean squares of gradient and update after one step.
 
-    The step is the quotient of two roots, not the root of a quotient, which could leave the range of the format. Its
-    square is taken from before the roots, whose errors it would double.
+    The square of the step is taken from before the roots, whose errors it would double. The quotient of the means could
+    leave the range of float32. In that of float64, but for gradients of 1e150, one division and one root do.
     """
     g = h.sign * g
     if h.weight_decay != 0:
         g = fma(h.weight_decay, theta, g)
     v = fma(h.rho, v, h.one_minus_rho * g * g)
     above, below = u + h.eps, v + h.eps
-    u = fma(h.rho, u, h.one_minus_rho * g * (g / below * above))
-    delta = sqrt(above) / sqrt(below) * g
-    return fma(-h.lr, delta, theta), v, u
+    if is_double(g):
+        quotient = above / below
+        change, ratio = g * quotient, sqrt(quotient)
+    else:
+        change, ratio = g / below * above, sqrt(above) / sqrt(below)
+    u = fma(h.rho, u, h.one_minus_rho * g * change)
+    return fma(-h.lr, ratio * g, theta), v, u
 
 
 _adadelta_cpu, adadelta_gpu = cpu_rule(adadelta), gpu_elementwise(adadelta)

@@ -10,7 +10,18 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from refoptim.kernels.arithmetic import absolute, by_sign, fma, limited, maximum, minimum, sqrt, unpack, widen
+from refoptim.kernels.arithmetic import (
+    absolute,
+    by_sign,
+    fma,
+    is_double,
+    limited,
+    maximum,
+    minimum,
+    sqrt,
+    unpack,
+    widen,
+)
 
 DTYPES = [np.float32, np.float64]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan]
@@ -144,6 +155,11 @@ def compiled_by_sign(x, negative, zero, positive, out):
 
 
 @njit(error_model="numpy")
+def compiled_is_double(x):
+    return is_double(x)
+
+
+@njit(error_model="numpy")
 def compiled_widen(x, scalars, out):
     for i in range(out.size):
         out[i] = widen(x[i], scalars)
@@ -224,6 +240,16 @@ def test_compiled_choices_take_one_type():
 def test_compiled_absolute_takes_floats_only():
     with pytest.raises(TypingError, match="absolute"):
         compiled_absolute(np.ones(1, np.int64), np.ones(1, np.float32))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_is_double_tells_float64_from_float32(dtype):
+    assert is_double(dtype(1)) == compiled_is_double(dtype(1)) == (dtype is np.float64)
+
+
+def test_compiled_is_double_takes_floats_only():
+    with pytest.raises(TypingError, match="is_double"):
+        compiled_is_double(1)
 
 
 def some_values(dtype):

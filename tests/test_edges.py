@@ -44,6 +44,16 @@ def test_rprop_knows_gradients_without_a_size(torch, grads, implementation):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(("dtype", "grad"), [(np.float32, 1e19), (np.float64, 1e149)])
+def test_adadelta_divides_means_that_are_far_apart(dtype, grad, implementation):
+    # Their quotient is 1e-43 in float32, which has two digits there.
+    p = Parameter(np.zeros(1, dtype))
+    opt = optim.Adadelta([p], **IMPLEMENTATIONS[implementation])
+    opt.step(grads=[np.array([grad], dtype)])
+    np.testing.assert_allclose(p.data, -np.sqrt(1e-6 / 0.1), **CLOSE[np.dtype(dtype).name])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize(("lr", "moved"), [(100.0, 50.0), (1e-9, 1e-6)])
 def test_rprop_keeps_the_first_step_in_its_limits_as_torch_does(torch, lr, moved, implementation):
     values, _, torch_values, _ = both(torch, "Rprop", [1.0], implementation, lr=lr)

@@ -37,9 +37,9 @@ def meaning(case: Case) -> Meaning:
 
 
 _DECAY = "fma(h.weight_decay, theta, g)"
-_DELTA = "sqrt(above) / sqrt(below) * g"
 _GRADIENTS = "fma(h.rho, v, h.one_minus_rho * g * g)"
-_UPDATES = "fma(h.rho, u, h.one_minus_rho * g * (g / below * above))"
+_UPDATES = "fma(h.rho, u, h.one_minus_rho * g * change)"
+_MEANS = "above, below = u + h.eps, v + h.eps"
 
 RULE_MUTANTS = tuple(
     RuleMutant(name, "adadelta", right, wrong)
@@ -53,20 +53,27 @@ RULE_MUTANTS = tuple(
         ("squared gradients not decayed", _GRADIENTS, "v + h.one_minus_rho * g * g"),
         ("squared gradients without their weight", _GRADIENTS, "fma(h.rho, v, g * g)"),
         ("mean of the gradients' sizes", _GRADIENTS, "fma(h.rho, v, h.one_minus_rho * abs(g))"),
-        ("squared updates not decayed", _UPDATES, "u + h.one_minus_rho * g * (g / below * above)"),
-        ("squared updates without their weight", _UPDATES, "fma(h.rho, u, g * (g / below * above))"),
+        ("squared updates not decayed", _UPDATES, "u + h.one_minus_rho * g * change"),
+        ("squared updates without their weight", _UPDATES, "fma(h.rho, u, g * change)"),
         ("mean of the updates' sizes", _UPDATES, "fma(h.rho, u, h.one_minus_rho * abs(g) * sqrt(above / below))"),
-        ("squared updates with the learning rate", "g * (g / b", "h.lr * h.lr * g * (g / b"),
+        ("squared updates with the learning rate", "g * change", "h.lr * h.lr * g * change"),
         ("squared updates of the gradient", _UPDATES, "fma(h.rho, u, h.one_minus_rho * g * g)"),
-        ("eps of the gradients outside the root", "sqrt(below)", "(sqrt(v) + h.eps)"),
+        ("eps of the gradients outside the root", _MEANS, "above, below = u + h.eps, (sqrt(v) + h.eps) ** 2"),
         ("eps of the gradients dropped", "v + h.eps", "v"),
-        ("eps of the updates outside the root", "sqrt(above)", "(sqrt(above - h.eps) + h.eps)"),
+        ("eps of the updates outside the root", _MEANS, "above, below = (sqrt(u) + h.eps) ** 2, v + h.eps"),
         ("eps of the updates dropped", "= u + h.eps", "= u"),
         ("eps squared", "v + h.eps", "fma(h.eps, h.eps, v)"),
         ("no root above", "sqrt(above)", "above"),
         ("no root below", "sqrt(below)", "below"),
-        ("quotient upside down", _DELTA, "sqrt(below) / sqrt(above) * g"),
-        ("updates of this step in the quotient", "sqrt(above)", "sqrt(u + h.eps)"),
+        ("no root", "sqrt(quotient)", "quotient"),
+        ("quotient upside down", "sqrt(above) / sqrt(below)", "sqrt(below) / sqrt(above)"),
+        ("quotient of float64 upside down", "above / below\n", "below / above\n"),
+        ("squared updates of the gradient in float64", "g * quotient", "g"),
+        (
+            "updates of this step in the quotient",
+            _MEANS,
+            "above, below = fma(h.rho, u, h.one_minus_rho * g * g) + h.eps, v + h.eps",
+        ),
         ("means exchanged", "theta), v, u", "theta), u, v"),
         ("eps kept in the mean", "theta), v, u", "theta), below, u"),
         ("eps kept in the updates' mean", "theta), v, u", "theta), v, u + h.eps"),
