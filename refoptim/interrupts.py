@@ -7,7 +7,6 @@ called from C and is not interrupted; counting twice is counting once. There the
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from operator import length_hint
@@ -79,29 +78,25 @@ def _set_handler(handler: Callable[..., Any]) -> bool:
     return True
 
 
-class Pause:
+class Pause(Uninterrupted):
     """Lets Ctrl-C wait while something is undone. It is made before there is anything to undo.
 
     ``pause.begin()`` runs no Python code, so that Ctrl-C waits before anything else happens after an exception was
     caught: ``with pause.begun(pause.begin()): ...``.
     """
 
+    __slots__ = ("begin",)
+
     def __init__(self) -> None:
-        self._asked: list[Any] = []
+        self._asked = None
         before = _signal.getsignal(SIGINT)
-        self._handles = callable(before) and _set_handler(before)
-        self.begin: Callable[[], Any] = partial(_signal.signal, SIGINT, self._note) if self._handles else bool
+        handles = callable(before) and _set_handler(before)
+        self.begin: Callable[[], Any] = partial(_signal.signal, SIGINT, self._ask) if handles else lambda: None
 
-    def _note(self, *arguments: Any) -> None:
-        self._asked.append(arguments)
+    def begun(self, before: Any) -> "Pause":
+        """Return the context, given who handled Ctrl-C before: they hear of it in the end."""
+        self._before = before
+        return self
 
-    @contextmanager
-    def begun(self, before: Any) -> Iterator[None]:
-        """Give Ctrl-C back to who had it before, who hears of it then."""
-        try:
-            yield
-        finally:
-            if self._handles:
-                _signal.signal(SIGINT, before)
-                if self._asked:
-                    before(*self._asked[0])
+    def __enter__(self) -> None:
+        pass
