@@ -23,6 +23,8 @@ PRECISIONS = {
 }
 # Around a strip, around a block, several blocks, none, one.
 SIZES = [0, 1, 3, 4, 5, 31, 32, 97, 150]
+# Several blocks and what is left over: with all options, the others with two sets of them.
+USUAL = 97
 # How many elements behind an aligned address the arrays start, in turn, and the sizes to try that with.
 ALIGNMENTS = {(0,): SIZES, (1,): [2, 3, 4, 31], (3,): [4, 13], (0, 1): [4, 13], (2, 3, 1): [13]}
 THREADS = 16  # of a block
@@ -53,10 +55,12 @@ def option_sets(fields):
 
 
 def cases(fields):
-    """Yield where arrays start, how long they are, and options: all sets of them where the arrays are aligned."""
+    """Yield where arrays start, how long they are, and options: all sets for aligned arrays of the usual size."""
+    found = option_sets(fields)
     for offsets, sizes in ALIGNMENTS.items():
-        found = option_sets(fields)
-        yield from itertools.product([offsets], sizes, [found[0], found[-1]] if any(offsets) else found)
+        for size in sizes:
+            every = size == USUAL and not any(offsets)
+            yield from itertools.product([offsets], [size], found if every else [found[0], found[-1]])
 
 
 def placed(values, offset):
