@@ -77,7 +77,7 @@ def drawn(draws: Any, dtype: Any, i: int, result: int) -> int:
 
 def _bits(draws: Any, place: int, result: int) -> int:
     block, lane = divmod(place, SHARE)
-    row = draws.stream * RESULTS + result
+    row = draws.stream * RESULTS + draws.result + result
     words = philox((block & _WORD, block >> 32, int(draws.step) & _WORD, row), (draws.low, draws.high))
     return words[lane // 2] >> 16 * (lane % 2) & 0xFFFF
 

@@ -28,13 +28,14 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 class Draws(NamedTuple):
-    """Where the random bits of a step are: as ``half_loops.draws``, in the same order."""
+    """Where the random bits of some results are: as ``half_loops.draws``, in the same order."""
 
     low: int  # of the seed
     high: int
     step: int
     stream: int
     place: int  # of element 0
+    result: int = 0  # the number of the first one
 
 
 class Position(NamedTuple):
@@ -63,9 +64,11 @@ class HalfKernels:
         """Step arrays: the parameters come first, then the master weights in the place of the parameters."""
         self._master.launch(*arrays, self._scalars(scalars))
 
-    def stochastic(self, arrays: tuple[Any, ...], scalars: Any, draws: Any, position: Any = None) -> None:
+    def stochastic(
+        self, arrays: tuple[Any, ...], scalars: Any, draws: Any, position: Any = None, result: int = 0
+    ) -> None:
         """Step arrays, given where the random bits are. Where there is a position, that counts the steps."""
-        others = (Draws(*map(int, draws)), *(() if position is None else (position,)))
+        others = (Draws(*map(int, draws), result), *(() if position is None else (position,)))
         self._drawn.launch_with(arrays, self._scalars(scalars), *others)
 
     def _scalars(self, scalars: Any) -> Any:
@@ -113,7 +116,8 @@ def step_drawn_strip(rule: Any, arrays: Any, i: Any, h: Any, draws: Any) -> None
 
 def counted(draws: Any, position: Any) -> Any:
     """Return where the random bits are for the row that was taken last."""
-    return Draws(draws.low, draws.high, position.first + position.taken - 1, draws.stream, draws.place)
+    step = position.first + position.taken - 1
+    return Draws(draws.low, draws.high, step, draws.stream, draws.place, draws.result)
 
 
 class MasterKernel(RuleKernel):
@@ -211,9 +215,9 @@ def _compile_drawn(typing_context, rule, arrays, i, h, draws, wide):
 
 def _words(builder: Any, draws: Sequence[Any], i: Any, wide: int, result: int, bits: int) -> list[Any]:
     """Return the random bits for a result of so many elements, the first of which is i."""
-    *key, step, stream, start = draws
+    *key, step, stream, start, first = draws
     start = builder.add(start, i)
-    row = builder.add(builder.mul(stream, _I64(philox.RESULTS)), _I64(result))
+    row = builder.add(builder.mul(stream, _I64(philox.RESULTS)), builder.add(first, _I64(result)))
     block, words = builder.udiv(start, _I64(philox.SHARE)), []
     # Elements that share a block, or lie in two: as many as a strip has, and the one behind it, of which half is taken.
     for place in (block, builder.add(block, _I64(1))):

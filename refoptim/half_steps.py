@@ -14,10 +14,9 @@ from .slots import Run, Slots
 
 
 def step_half(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
-    """Return what steps a run of parameters of 16 bits. Raise if nothing does where they are."""
+    """Return what steps a run of parameters of 16 bits."""
     if is_fused(settings.group) and not settings.variant.shaped:
         return [fused(settings, slots, run, packed_scalars(settings, slots, run.first))]
-    _check_copies(settings, slots)
     pieces = slots.each(run) if settings.variant.shaped or not settings.group.get("foreach") else [run]
     return [_widened(settings, slots, piece) for piece in pieces if piece.theta.size]
 
@@ -36,16 +35,6 @@ def fused(settings: Settings, slots: Slots, run: Run, scalars: Any, position: An
         counted = () if position is None else (position,)
         return loops.stochastic, ((theta, grad, *state), scalars, _draws(settings, slots, run.first), *counted)
     return loops.nearest, ((theta, grad, *state), scalars)
-
-
-def _check_copies(settings: Settings, slots: Slots) -> None:
-    """Raise unless steps can be made on copies: those are NumPy's."""
-    if slots.device is not CPU:
-        what = type(settings.algorithm).__name__ if settings.variant.shaped else "foreach=True or fused=False"
-        raise TypeError(
-            f"{what} steps parameters of {slots.dtype} on the CPU alone, and they are on {slots.device.name}: write "
-            + ("array.astype(np.float32)" if settings.variant.shaped else "None for both, or array.astype(np.float32)")
-        )
 
 
 def _check_not_captured(slots: Slots) -> None:
@@ -70,7 +59,11 @@ def _draws(settings: Settings, slots: Slots, place: int) -> Array:
 
 def _widened(settings: Settings, slots: Slots, run: Run) -> Launch:
     """Return the step of a formula, or of a kernel for whole matrices: on copies, which are rounded at the end."""
-    draws = _draws(settings, slots, run.first) if settings.algorithm.half.stochastic else None
+    draws = None
+    if settings.algorithm.half.stochastic:
+        if slots.device is not CPU:
+            _check_not_captured(slots)
+        draws = _draws(settings, slots, run.first)
     names = settings.state_of(slots)
     arrays = next(slots.shaped_arrays(run, names)) if settings.variant.shaped else slots.arrays_of(run, names)
     return _step_copies, (arrays, slots.has_wide_state, *_on_copies(settings, slots, run.first), draws)
@@ -86,7 +79,6 @@ def computation(settings: Settings, slots: Slots, place: int) -> Callable[..., N
         )
     if is_fused(settings.group):
         return partial(_call, settings.variant.kernel, packed_scalars(settings, slots, place))
-    _check_copies(settings, slots)
     compute, work = _on_copies(settings, slots, place)
     return lambda *arrays: _step_copies(arrays, False, compute, work, None)
 
@@ -95,8 +87,8 @@ def _call(kernel: Callable[..., None], scalars: Array, *arrays: Array) -> None:
     kernel(*arrays, scalars)
 
 
-def _evaluate(settings: Settings, symbols: dict[str, Any], *arrays: Array) -> None:
-    evaluate(settings, symbols, arrays)
+def _evaluate(settings: Settings, slots: Slots, symbols: dict[str, Any], *arrays: Array) -> None:
+    evaluate(settings, symbols, tuple(map(slots.device.formulas_array, arrays)))
 
 
 def _on_copies(settings: Settings, slots: Slots, place: int) -> tuple[Callable[..., None], np.dtype[Any]]:
@@ -105,7 +97,8 @@ def _on_copies(settings: Settings, slots: Slots, place: int) -> tuple[Callable[.
     if is_fused(settings.group):
         kernel = partial(settings.variant.kernel, **settings.variant.typed(slots.real))
         return partial(_call, kernel, packed_scalars(settings, slots, place)), work
-    return partial(_evaluate, settings, formula_symbols(settings, slots, place)), work
+    slots.device.check_formulas()
+    return partial(_evaluate, settings, slots, formula_symbols(settings, slots, place)), work
 
 
 def _step_copies(
@@ -117,12 +110,16 @@ def _step_copies(
 ) -> None:
     theta, grad, *state = arrays
     master = state.pop(0) if has_master else None
-    with np.errstate(all="ignore"):
-        first = theta if master is None else kernels.half_arrays.restored(theta, master)
-        copies = [array.astype(work) for array in (first, grad, *state)]
+    with kernels.memory.temporaries(theta) as empty, np.errstate(all="ignore"):
+        if master is not None:
+            kernels.half_copies.restore(master, theta)
+        sources = (theta if master is None else master, grad, *state)
+        copies = [empty(tuple(source.shape), work) for source in sources]
+        for copy, source in zip(copies, sources, strict=True):
+            kernels.memory.assign(copy, source)
         compute(*copies)
         new = (copies[0], *copies[2:])
-        for number, (target, values) in enumerate(zip((theta if master is None else master, *state), new, strict=True)):
-            kernels.half_arrays.store(target, values, draws, number)
+        for number, (target, values) in enumerate(zip((sources[0], *state), new, strict=True)):
+            kernels.half_copies.store(target, values, draws, number)
         if master is not None:
-            kernels.half_arrays.store(theta, master)
+            kernels.half_copies.store(theta, master)

@@ -167,6 +167,19 @@ def test_stochastic_rounding_draws_for_each_result(ptx_of, name, form, reads):
 
 
 @pytest.mark.parametrize("form", FORMATS)
+def test_what_stores_copies_reads_nothing_but_them(ptx_of, form):
+    own = FORMATS[form]
+    (vectors, multiple), (scaling, scaled) = RULES["vectors.multiple_gpu"], RULES["scaling.scaled_gpu"]
+    for ptx in ptx_of(vectors, multiple.half._drawn, [own, FLOAT32], Draws(1, 2, 3, 4, 5)):
+        check_plain(ptx)
+        assert accesses(ptx) == {("ld", 16): 1, ("ld", 4): 1, ("st", 8): 1, ("st", 2): 1}
+    for ptx in ptx_of(scaling, scaled.half._master, [own, FLOAT32]):
+        check_plain(ptx)
+        moved = {16: 1, 8: 1, 4: 1, 2: 1}
+        assert accesses(ptx) == {(way, size): count for way in ("ld", "st") for size, count in moved.items()}
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_float64_arithmetic_is_of_float64_alone(ptx_of, form):
     module, kernel = RULES["adam.adam_gpu"]
     known = ptx_of(module, kernel, [np.dtype(np.float64)] * 4, scalar=np.float64)

@@ -204,13 +204,13 @@ def test_a_launch_hands_over_where_the_random_bits_are(launches):
     h = adam.Scalars(*(np.float32(i / 7) for i in range(len(adam.Scalars._fields))))
     arrays = tuple(device_array(1_003, np.float16, 2**40 + 4096 * i) for i in range(4))
     draws = half_loops.draws(5 << 32 | 7, 3, 1, 11)
-    adam.adam_gpu.half.stochastic(arrays, np.array(h), draws)
+    adam.adam_gpu.half.stochastic(arrays, np.array(h), draws, result=2)
     (launched,) = launches
-    assert plain(launched.numbers) == [2**40 + 4096 * i for i in range(4)] + [1_003, 0, 8, 125, *h, 7, 5, 3, 1, 11]
+    assert plain(launched.numbers) == [2**40 + 4096 * i for i in range(4)] + [1_003, 0, 8, 125, *h, 7, 5, 3, 1, 11, 2]
     ((overload,),) = (kernel.overloads.values() for kernel in adam.adam_gpu.half._drawn._compiled.values())
     parameters = re.findall(r"\.param \.(\w+)", overload.library.get_asm_str(cc=(9, 0)))
-    assert parameters == ["u64"] * 8 + ["f32"] * len(h) + ["u64"] * 5
-    assert {type(number) for number in launched.numbers[-5:]} == {int}
+    assert parameters == ["u64"] * 8 + ["f32"] * len(h) + ["u64"] * 6
+    assert {type(number) for number in launched.numbers[-6:]} == {int}
 
 
 @pytest.mark.parametrize("size", [1, 5])

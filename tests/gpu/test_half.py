@@ -23,8 +23,9 @@ WAYS = {
     "master": {"master_weights": True},
     "stochastic": {"rounding": "stochastic", "seed": 2**63 + 5},
 }
-ON_THE_CPU = {"Adafactor", "Muon", "LBFGS", "CG"}
-ALL = [case for module in cases.stems().values() for case in module.CASES if case.optimizer not in ON_THE_CPU]
+# Whole matrices: their shape, how many steps, and the largest numbers. The square of one is in float16 too.
+MATRICES, SHAPE, FEW_STEPS, LARGEST = {"Adafactor", "Muon"}, (5, 3) if SIMULATED else (1_000, 1_000), 3, 2.0**6
+ALL = [case for module in cases.stems().values() for case in module.CASES if case.optimizer not in {"LBFGS", "CG"}]
 FIRST = {case.optimizer: case for case in reversed(ALL)}
 CASES = [
     pytest.param(case, way, form, id=f"{case}-{way}-{form}".replace(" ", ""))
@@ -32,6 +33,7 @@ CASES = [
     for way in WAYS
     for form in DTYPES
     if case is FIRST[case.optimizer] or (way == "nearest" and form == "bfloat16" and not SIMULATED)
+    if case.optimizer != "Muon" or not SIMULATED or (way, form) == ("stochastic", "bfloat16")  # half a minute each
     if case.optimizer != "SparseAdam" or way in ("nearest", "wide")  # sparse gradients are refused with the others
 ]
 
@@ -48,12 +50,18 @@ def numbers(form):
     return theta, (rng.standard_normal((5, SIZE)) * scale[::-1]).astype(DTYPES[form])
 
 
+def matrix(x):
+    return np.clip(x[: np.prod(SHAPE)].reshape(SHAPE), -LARGEST, LARGEST).astype(x.dtype)
+
+
 def run(case, way, form, device):
     """Return an optimizer after some steps on a device."""
     theta, gradients = numbers(form)
+    if case.optimizer in MATRICES:
+        theta, *gradients = map(matrix, (theta, *gradients))
     param = optim.Parameter(theta, device=device)
     optimizer = getattr(optim, case.optimizer)([param], **case.options, **WAYS[way])
-    for step in range(STEPS):
+    for step in range(FEW_STEPS if case.optimizer in MATRICES else STEPS):
         gradient = gradients[step % len(gradients)]
         sparse = case.optimizer == "SparseAdam"
         param.grad = as_sparse(gradient) if sparse else optim.Parameter(gradient, device=device).data

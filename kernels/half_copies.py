@@ -1,0 +1,31 @@
+"""Arrays of 16-bit numbers, stored from wider ones where they lie.
+
+On a GPU the kernels are those of rules that multiply: by 1, which is exact.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refoptim.kernels import half_arrays
+from refoptim.kernels.memory import assign, on_gpu
+from refoptim.kernels.scaling import scaled_gpu
+from refoptim.kernels.vectors import multiple_gpu
+
+
+def store(target: Any, x: Any, draws: Any = None, result: int = 0) -> None:
+    """Round an array of wider numbers once into another: see ``half_arrays.store``."""
+    if not on_gpu(target):
+        half_arrays.store(target, x, draws, result)
+    elif draws is None or target.dtype.itemsize != 2:
+        assign(target, x)
+    else:
+        multiple_gpu.half.stochastic((target.reshape(-1), x.reshape(-1)), np.ones(1, x.dtype), draws, result=result)
+
+
+def restore(master: Any, theta: Any) -> None:
+    """Give master weights the values of the parameters that somebody has written to."""
+    if on_gpu(master):
+        scaled_gpu.half.master((theta.reshape(-1), master.reshape(-1)), np.ones(1, master.dtype))
+    else:
+        master[...] = half_arrays.restored(theta, master)
