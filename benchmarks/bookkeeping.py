@@ -107,8 +107,14 @@ def adding(library: Any, tensors: int, elements: int) -> Callable[[], Any]:
 
 
 def saving(library: Any, tensors: int, elements: int) -> Callable[[], Any]:
-    """Return what saves; torch's state_dict refers to the state, and saving it needs a copy, as refoptim's has."""
+    """Return what saves as each library does unasked: torch's state_dict refers to the state, refoptim's is a copy."""
     return stepped(library, tensors, elements)[0].state_dict
+
+
+def saving_references(library: Any, tensors: int, elements: int) -> Callable[[], Any]:
+    """Return what saves with the state's own arrays."""
+    optimizer = stepped(library, tensors, elements)[0]
+    return (lambda: optimizer.state_dict(copy=False)) if library is Ours else optimizer.state_dict
 
 
 def saving_copies(library: Any, tensors: int, elements: int) -> Callable[[], Any]:
@@ -173,6 +179,7 @@ JOBS: dict[str, Job] = {
     "optimizer": rebuilding,
     "add_param_group": adding,
     "state_dict": saving,
+    "state_dict, not copied": saving_references,
     "state_dict, copied": saving_copies,
     "load_state_dict": loading,
     "p.grad = g": assigning,

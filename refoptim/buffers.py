@@ -1,5 +1,7 @@
 """Flat buffers: the memory in which the parameters of a group and their gradients lie side by side."""
 
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -38,22 +40,32 @@ REAL_TYPE = _RealTypes(
 ACCEPTED = (*(dtype.name for dtype in REAL_TYPE), "bfloat16")
 
 
+@lru_cache(maxsize=64)
+def native(dtype: Any) -> np.dtype[Any] | None:
+    """Return NumPy's dtype, in this machine's byte order, for a dtype of any library; None if it is not accepted."""
+    name = dtype_name(dtype)
+    return np.dtype(name) if name in ACCEPTED else None
+
+
 class FlatBuffer:
     """Parameters and gradients of one dtype, each in one aligned array, without gaps.
 
     ``theta`` and ``grad`` are the arrays as kernels see them: real numbers, pairs of them for a complex dtype.
     ``missing`` counts the parameters that lie here and have no gradient, so that "all have one" is a comparison with 0.
     ``moves`` counts the parameters that have left for another buffer: whoever keeps slices of this one compares it.
+
+    Around a contiguous array of NumPy's it has the values there, wherever that starts.
     """
 
     __slots__ = ("device", "dtype", "grad", "missing", "moves", "theta")
 
-    def __init__(self, dtype: np.dtype[Any], size: int, device: Device = CPU) -> None:
+    def __init__(self, dtype: np.dtype[Any], size: int, device: Device = CPU, around: Array | None = None) -> None:
         self.dtype = dtype
         self.device = device
         real = REAL_TYPE[dtype]
         size *= dtype.itemsize // real.itemsize
-        self.theta, self.grad = device.zeros(size, real), device.zeros(size, real)
+        self.theta = device.zeros(size, real) if around is None else around.reshape(-1).view(real)
+        self.grad = device.zeros(size, real)
         self.missing = 0
         self.moves = 0
 
@@ -67,3 +79,18 @@ class FlatBuffer:
         """Return the parameter of this shape that starts at this element, and its gradient, as users see them."""
         theta, grad = self.flats(offset, prod(shape))
         return self.device.array(theta, self.dtype, shape), self.device.array(grad, self.dtype, shape)
+
+    def cut(self, shapes: Iterable[tuple[int, ...]]) -> Iterator[tuple[Any, Any]]:
+        """Yield the parameters of these shapes, which lie here one behind the other, and their gradients."""
+        stop = 0
+        if self.device is CPU:
+            theta, grad = self.theta.view(self.dtype), self.grad.view(self.dtype)
+            for shape in shapes:
+                start, stop = stop, stop + prod(shape)
+                views = theta[start:stop], grad[start:stop]
+                # A view takes a tenth of the time of building an optimizer with small parameters.
+                yield views if len(shape) == 1 else (views[0].reshape(shape), views[1].reshape(shape))
+            return
+        for shape in shapes:
+            yield self.views(stop, shape)
+            stop += prod(shape)

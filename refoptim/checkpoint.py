@@ -53,6 +53,8 @@ def normalized_group(group: Any) -> Group:
             "the ordering of parameters in sets will change between runs. Please use a list instead."
         )
     items = [params] if isinstance(params, Parameter) else list(params)
+    if set(map(type, items)) == {Parameter}:
+        return {**group, "params": items}
     names = [item[0] for item in items if isinstance(item, tuple)]
     if names and len(names) != len(items):
         raise ValueError("all optimizer params should be with/without names. Some param names are missing")
@@ -85,20 +87,40 @@ def check_plain(group: Group) -> None:
     """Raise if a parameter carries another library's derivatives and the group is not made for that."""
     if not group.get("differentiable"):
         for param in group["params"]:
-            param.check_plain()
+            if param.is_loose:
+                param.check_plain()
 
 
-def pack(groups: list[Group], entries: Mapping[Parameter, dict[Any, Any]]) -> dict[str, Any]:
-    """Return copied state and options in torch's layout: parameters are numbers, in order."""
-    params = chain.from_iterable(group["params"] for group in groups)
-    numbers: dict[Parameter, int] = dict(zip(params, count()))
-    packed = [
-        copied({name: value for name, value in group.items() if name != "params"})
-        | {"params": list(map(numbers.__getitem__, group["params"]))}
-        for group in groups
-    ]
-    state = {number: entry for param, number in numbers.items() if (entry := entries[param])}
-    return {"state": state, "param_groups": packed}
+class Numbering:
+    """The numbers that stand for parameters in a state_dict, for as long as nothing in these layouts changes."""
+
+    def __init__(self, layouts: list[Layout]) -> None:
+        self._parts = _parts(layouts)
+        numbers: dict[Parameter, int] = dict(zip(chain.from_iterable(layout.params for layout in layouts), count()))
+        self._groups = [[numbers[param] for param in layout.params] for layout in layouts]
+        self._order = list(numbers.values())
+        self._stored = [numbers[param] for layout in layouts for param in layout.stored()]
+
+    def fits(self, layouts: list[Layout]) -> bool:
+        """Return whether the parameters have these numbers."""
+        return self._parts == _parts(layouts)
+
+    def pack(self, groups: list[Group], layouts: list[Layout], copy: bool) -> dict[str, Any]:
+        """Return state and options in torch's layout: parameters are numbers, in order."""
+        kept = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+        packed = [
+            (copied(group) if copy else group) | {"params": numbers.copy()}
+            for group, numbers in zip(kept, self._groups, strict=True)
+        ]
+        entries = list(chain.from_iterable(layout.saved(copy) for layout in layouts))
+        state = dict(zip(self._stored, entries, strict=True))
+        if self._stored != self._order or not all(entries):
+            state = {number: state[number] for number in self._order if state[number]}
+        return {"state": state, "param_groups": packed}
+
+
+def _parts(layouts: list[Layout]) -> list[object]:
+    return [part for layout in layouts for part in (layout, *layout.slots)]
 
 
 def merged_groups(live: list[Group], saved: Any) -> list[Group]:

@@ -9,6 +9,7 @@ import numpy as np
 from .cpu import CPU, Device, Launch
 from .half_steps import step_half
 from .implementations import Algorithm, Settings, differentiate, settings_of
+from .neighbours import by_home
 from .parameter import Parameter
 from .places import copied
 from .rows import plan_rows
@@ -75,12 +76,16 @@ class Layout:
         entries = (Entry(slots, slots.places[param]) for slots in self.slots if param in slots.places)
         return next(entries, None)
 
-    def saved(self) -> Iterator[tuple[Parameter, dict[Any, Any]]]:
-        """Return each parameter with a copy of its state."""
+    def stored(self) -> Iterator[Parameter]:
+        """Return the parameters, each once, in the order in which :meth:`saved` has them."""
+        return chain(self.loose, *[slots.params for slots in self.slots])
+
+    def saved(self, copy: bool) -> Iterator[dict[Any, Any]]:
+        """Return each parameter's state, with copies of its arrays or with the arrays themselves."""
         for slots in self.slots:
             slots.catch_up()
-        loose = ((param, copied(entry)) for param, entry in self.loose.items())
-        return chain(loose, *[slots.saved() for slots in self.slots])
+        loose = map(copied if copy else dict, self.loose.values())
+        return chain(loose, *[slots.saved(copy) for slots in self.slots])
 
     def restore(self, param: Parameter, entry: dict[Any, Any]) -> None:
         """Give a parameter without state a copy of this one, which has been checked."""
@@ -180,12 +185,9 @@ class Layout:
 
 def _slots(algorithm: Algorithm, params: list[Parameter]) -> list[Slots]:
     """Return slots for the parameters, by dtype and device."""
-    homes: dict[Any, list[Parameter]] = {}
-    for param in params:
-        homes.setdefault((param.dtype, param.place), []).append(param)
     half, shapes_of = algorithm.half, algorithm._state_shapes
     host, names = half.counted(algorithm.initial_host), half.kept(algorithm.state_arrays)
-    return [Slots(alike, host, names, shapes_of, half.master_weights) for alike in homes.values()]
+    return [Slots(alike, host, names, shapes_of, half.master_weights) for alike in by_home(params)]
 
 
 def _is_fixed(value: Any) -> bool:

@@ -9,7 +9,8 @@ from . import kernels
 from .arrays import Array
 from .buffers import REAL_TYPE, FlatBuffer
 from .devices import to_host
-from .parameter import Parameter, gather, is_neighbour
+from .neighbours import gather, is_neighbour
+from .parameter import Parameter
 from .recycler import Recycler
 from .scalars import number
 

@@ -11,6 +11,7 @@ from .checkpoint import required
 from .checks import check_arithmetic, check_implementation
 from .cpu import Launch
 from .gpu import on_stream
+from .gradients import assign
 from .half import check_use, checked_half
 from .hooks import (
     HookRegistry,
@@ -56,6 +57,7 @@ class Optimizer(HookRegistry):
     state_arrays: ClassVar[tuple[str, ...]] = ()
     # With capturable=True, how many steps CUDA graphs can repeat after an ordinary one, where scalars never settle.
     table_rows: ClassVar[int] = 10_000
+    _numbering: checkpoint.Numbering | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -175,7 +177,7 @@ class Optimizer(HookRegistry):
 
     def _step(self, grads: Iterable[Any] | None) -> None:
         if grads is not None:
-            self._assign(grads)
+            assign(list(self._params()), list(grads))
         # The whole step is planned before any of it is carried out: an error changes nothing.
         launches: list[Launch] = []
         for layout in self._current():
@@ -214,12 +216,22 @@ class Optimizer(HookRegistry):
             elif param.grad is not None:
                 param.zero_grad()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state and the groups' options in torch's layout, parameters as numbers. Arrays are copies."""
+    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
+        """Return the state and the groups' options in torch's layout, parameters as numbers.
+
+        Args:
+            copy: whether everything in it is a copy, which stays as it is (default: True). With False it has the
+                optimizer's own arrays and options, as torch's has, for who writes it to a file at once: the next step
+                changes these arrays, but not numbers such as ``step``, and writing into them changes the optimizer.
+                Arrays of a GPU stay there; copies are NumPy's.
+
+        """
         for hook in self._save_pre.values():
             hook(self)
-        entries = dict(chain.from_iterable(layout.saved() for layout in self._current()))
-        saved = checkpoint.pack(self.param_groups, entries)
+        layouts = self._current()
+        if self._numbering is None or not self._numbering.fits(layouts):
+            self._numbering = checkpoint.Numbering(layouts)
+        saved = self._numbering.pack(self.param_groups, layouts, copy)
         for hook in self._save_post.values():
             replaced = hook(self, saved)
             saved = saved if replaced is None else replaced
@@ -260,9 +272,9 @@ class Optimizer(HookRegistry):
         return "\n".join([*lines, ")"])
 
     def __getstate__(self) -> dict[str, Any]:
-        hooks = HookRegistry().__dict__.keys()
         # A scheduler's wrapper around step belongs to the scheduler, not to a copy of the optimizer.
-        return {name: value for name, value in self.__dict__.items() if name not in hooks and name != "step"}
+        left = {*HookRegistry().__dict__, "step", "_numbering"}
+        return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -319,24 +331,6 @@ class Optimizer(HookRegistry):
                 if entry is not None:
                     return entry
         raise KeyError(f"{param!r} is not optimized by this optimizer")
-
-    def _assign(self, grads: Iterable[Any]) -> None:
-        params, grads = list(self._params()), list(grads)
-        if len(grads) != len(params):
-            raise ValueError(f"got {len(grads)} gradients for {len(params)} parameters")
-        for param, grad in zip(params, grads, strict=True):
-            if grad is not None:
-                param.check_grad(grad)
-        flat = {id(param.buffer): param.buffer.grad for param in params if param.buffer is not None}
-        # A gradient may lie in the flat gradient itself, where an earlier assignment would overwrite it.
-        held = [
-            devices.device_of(grad).duplicate(grad)
-            if any(devices.may_overlap(grad, buffer) for buffer in flat.values())
-            else grad
-            for grad in grads
-        ]
-        for param, grad in zip(params, held, strict=True):
-            param.grad = grad
 
     def _checked_group(self, group: Any, others: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the group with all options, and raise if it cannot join the others. Nothing is changed."""

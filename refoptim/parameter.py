@@ -1,19 +1,21 @@
 """Parameters: arrays that an optimizer changes, each with the gradient that says how."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from . import devices
 from .arrays import Array, carries_derivatives, dtype_name, is_half, library, unmasked
 from .assignment import checked
-from .buffers import ACCEPTED, FlatBuffer
+from .buffers import ACCEPTED, FlatBuffer, native
 from .cpu import CPU, Device
 from .errors import GradientTypeError
 from .formulas.namespace import namespace
 from .sparse import SparseGrad, is_scipy
+
+# Up to how many bytes values get a buffer when somebody asks for it. Before that most move into an optimizer's.
+_SHORT = 1 << 14
 
 
 class Parameter:
@@ -48,44 +50,73 @@ class Parameter:
 
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_sparse", "buffer", "has_flat_grad", "name", "offset")
+    # fmt: off
+    __slots__ = (
+        "__weakref__", "_buffer", "_data", "_grad", "_memory", "_shape", "_sparse",
+        "has_flat_grad", "is_loose", "name", "offset",
+    )
+    # fmt: on
 
-    buffer: FlatBuffer | None
     has_flat_grad: bool  # whether the array that belongs to the parameter holds its gradient
+    is_loose: bool  # whether values and gradient are arrays on their own, for derivatives to flow through
+    _buffer: FlatBuffer | None
     _data: Any
-    _grad: Any
+    _grad: Any  # None while there is no buffer
+    _memory: memoryview | None  # the gradient's, once one has been copied, if it is one that can be assigned to
+    _shape: tuple[int, ...]
     _sparse: SparseGrad | None
 
     def __init__(self, array: Any, name: str | None = None, device: Any = None) -> None:
         self.name = name
-        self.offset = 0
-        self.has_flat_grad, self._sparse = False, None
         if carries_derivatives(array):
             if device is not None:
                 kind = type(array).__name__
                 raise TypeError(f"{self._label} leaves its {kind}, which carries derivatives, where it is: omit device")
-            self.buffer, self._data, self._grad = None, array, None
+            self._hold_loose(array, None)
             return
-        source = devices.device_of(array)
+        source = CPU if type(array) is ndarray else devices.device_of(array)
         target = source if device is None else devices.device(device)
         values = array
-        if source is CPU and type(array) is not np.ndarray:
+        if source is CPU and type(array) is not ndarray:
             values = unmasked(array, f"the values of {self._label}")
-        if dtype_name(values.dtype) not in ACCEPTED:
+        dtype = native(values.dtype)
+        if dtype is None:
             raise TypeError(
                 f"{self._label} must be of {', '.join(ACCEPTED)}, but is of {values.dtype}: "
                 "write array.astype(np.float32)"
             )
         values = values if source is CPU else source.kernels_array(values)
-        self._hold(values if target is source else source.host(values), target)
+        self._hold(values if target is source else source.host(values), dtype, target)
 
-    def _hold(self, values: Any, device: Device) -> None:
-        """Copy the values into a buffer of their own, without a gradient."""
-        self.offset, self.has_flat_grad, self._sparse = 0, False, None
-        self.buffer = FlatBuffer(np.dtype(dtype_name(values.dtype)), values.size, device)
-        self.buffer.missing = 1
-        self._data, self._grad = self.buffer.views(0, tuple(values.shape))
+    def _hold(self, values: Any, dtype: np.dtype[Any], device: Device) -> None:
+        """Copy the values, without a gradient."""
+        self.offset, self._shape = 0, tuple(values.shape)
+        self.is_loose = self.has_flat_grad = False
+        self._buffer = self._grad = self._memory = self._sparse = None
+        if device is CPU and values.nbytes <= _SHORT:
+            self._data = values.copy() if values.dtype is dtype else values.astype(dtype, order="C")
+            return
+        self._buffer = FlatBuffer(dtype, values.size, device)
+        self._buffer.missing = 1
+        self._data, self._grad = self._buffer.views(0, self._shape)
         device.copy(self._data, values)
+
+    def _hold_loose(self, data: Any, grad: Any) -> None:
+        """Keep these arrays as they are."""
+        self.offset, self._shape = 0, tuple(data.shape)
+        self.is_loose, self.has_flat_grad = True, grad is not None
+        self._buffer = self._memory = self._sparse = None
+        self._data, self._grad = data, grad
+
+    @property
+    def buffer(self) -> FlatBuffer | None:
+        """Where values and gradient lie, made when asked for. Those of a loose parameter have none."""
+        if self._buffer is None and not self.is_loose:
+            buffer = FlatBuffer(self._data.dtype, self._data.size, around=self._data)
+            buffer.missing = 1
+            grad = buffer.views(0, self._shape)[1]
+            self._buffer, self._grad = buffer, grad  # where Python does not look for signals
+        return self._buffer
 
     @property
     def data(self) -> Any:
@@ -97,10 +128,10 @@ class Parameter:
         if values is self._data:
             return
         checked = self._checked(values, "values")
-        if self.buffer is None:
+        if self.is_loose:
             self._data = _owned(checked)
         else:
-            self.buffer.device.copy(self._data, checked)
+            self.place.copy(self._data, checked)
 
     @property
     def grad(self) -> Any:
@@ -112,11 +143,22 @@ class Parameter:
 
     @grad.setter
     def grad(self, gradient: Any) -> None:
-        own, buffer = self._grad, self.buffer
-        is_usual = type(gradient) is type(own) is np.ndarray and buffer is not None
-        if is_usual and gradient.dtype is own.dtype and gradient.shape == own.shape:
-            # What comes below, in less than half of the time.
-            own[...] = gradient
+        own, memory, is_done = self._grad, self._memory, False
+        # The usual, in less than half of the time of what comes below, which says what is wrong.
+        if type(gradient) is type(own) is ndarray:
+            if memory is not None:
+                try:
+                    # It compares shapes and formats, in half of the time that arrays take to copy.
+                    memory[:] = gradient
+                    is_done = True
+                except (TypeError, ValueError):
+                    pass
+            elif not self.is_loose and gradient.shape == self._shape and gradient.dtype is own.dtype:
+                own[...] = gradient
+                is_done = True
+                if len(self._shape) == 1 and own.dtype.char in "efd":
+                    self._memory = own.data
+        if is_done:
             if not self.has_flat_grad:
                 self._mark(True)
             self._sparse = None
@@ -125,6 +167,9 @@ class Parameter:
             self._mark(False)
             self._sparse = None
             return
+        self._assign(gradient)
+
+    def _assign(self, gradient: Any) -> None:
         if isinstance(gradient, SparseGrad) or is_scipy(gradient):
             sparse = self._checked_sparse(gradient)
             self._mark(False)
@@ -132,7 +177,7 @@ class Parameter:
             return
         if gradient is not self._grad:
             checked = self._checked(gradient, "gradient")
-            if self.buffer is None:
+            if self.buffer is None:  # which is made here, if the parameter has none yet
                 self._grad = _owned(checked)
             else:
                 self.buffer.device.copy(self._grad, checked)
@@ -146,6 +191,9 @@ class Parameter:
 
     def check_grad(self, gradient: Any) -> None:
         """Raise if the gradient cannot be this parameter's. Nothing is changed."""
+        data = self._data
+        if type(gradient) is type(data) is ndarray and gradient.shape == self._shape and gradient.dtype is data.dtype:
+            return
         if isinstance(gradient, SparseGrad) or is_scipy(gradient):
             self._checked_sparse(gradient)
         else:
@@ -153,7 +201,7 @@ class Parameter:
 
     def check_plain(self) -> None:
         """Raise if the values or the gradient carry another library's derivatives, so that no buffer can hold them."""
-        for array in (self._data, self.grad):
+        for array in (self._data, self.grad) if self.is_loose else ():
             if carries_derivatives(array):
                 raise TypeError(
                     f"{self._label}, which holds a {type(array).__name__}, needs an optimizer with "
@@ -174,7 +222,7 @@ class Parameter:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the values."""
-        return tuple(self._data.shape)
+        return self._shape
 
     @property
     def dtype(self) -> Any:
@@ -185,7 +233,7 @@ class Parameter:
     def size(self) -> int:
         """How many numbers there are."""
         # The array's own count, where it is NumPy's, is ten times as fast.
-        return int(np.prod(self.shape, dtype=np.int64)) if self.buffer is None else self._data.size
+        return int(np.prod(self.shape, dtype=np.int64)) if self.is_loose else self._data.size
 
     @property
     def ndim(self) -> int:
@@ -204,8 +252,8 @@ class Parameter:
 
     @property
     def place(self) -> Device:
-        """The device that has the buffer."""
-        return CPU if self.buffer is None else self.buffer.device
+        """The device that has the buffer: the CPU, if there is none."""
+        return CPU if self._buffer is None else self._buffer.device
 
     def to(self, device: Any) -> "Parameter":
         """Move values and gradient to a device, and return the parameter. Its optimizer's state follows in a step.
@@ -219,7 +267,10 @@ class Parameter:
         target = devices.device(device)
         self.check_plain()
         if self.place is not target:
-            gathered([self], target)()
+            buffer = FlatBuffer(self.dtype, self.size, target)
+            arrays = buffer.views(0, self._shape)
+            self.copy_to(target, *arrays)
+            self.move_to(buffer, 0, *arrays)
         return self
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -234,13 +285,13 @@ class Parameter:
 
     def __repr__(self) -> str:
         def text(values: Any) -> str:
-            plain = self.buffer is not None and not isinstance(values, SparseGrad)
+            plain = not self.is_loose and not isinstance(values, SparseGrad)
             if not plain:
                 return repr(values)
             return np.array2string(devices.to_host(values), separator=", ", threshold=20)
 
         name = "" if self.name is None else f", name={self.name!r}"
-        dtype = "" if self.dtype == np.float64 or self.buffer is None else f", dtype={self.dtype}"
+        dtype = "" if self.dtype == np.float64 or self.is_loose else f", dtype={self.dtype}"
         grad = "" if self.grad is None else f", grad={text(self.grad)}"
         device = "" if self.place is CPU else f", device={self.device!r}"
         return f"Parameter({text(self._data)}{dtype}{name}{device}{grad})"
@@ -252,7 +303,7 @@ class Parameter:
 
     def __getstate__(self) -> dict[str, Any]:
         # Not the buffer: a copy of one parameter would carry all of its neighbours. Slots gather theirs again.
-        state = {"name": self.name, "data": self._data, "grad": self.grad, "loose": self.buffer is None}
+        state = {"name": self.name, "data": self._data, "grad": self.grad, "loose": self.is_loose}
         if self.place is CPU:
             return state
         arrays = {name: devices.to_host(state[name]) for name in ("data", "grad")}
@@ -261,31 +312,28 @@ class Parameter:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.name = state["name"]
         if state["loose"]:
-            self.offset, self.buffer, self._data, self._grad = 0, None, state["data"], state["grad"]
-            self.has_flat_grad, self._sparse = self._grad is not None, None
+            self._hold_loose(state["data"], state["grad"])
             return
         place = state.get("device", CPU)
-        self._hold(state["data"], place)
-        if isinstance(state["grad"], np.ndarray):
+        self._hold(state["data"], np.dtype(dtype_name(state["data"].dtype)), place)
+        if isinstance(state["grad"], ndarray) and place is not CPU:
             place.copy(self._grad, state["grad"])
             self._mark(True)
         else:
             self.grad = state["grad"]
 
-    def copy_to(self, buffer: FlatBuffer, offset: int) -> tuple[Any, Any]:
-        """Copy values and gradient into a buffer, at this element, and return the arrays that show them there."""
-        data, grad = buffer.views(offset, self.shape)
-        place, target = self.place, buffer.device
-        target.copy(data, self._data if place is target else place.host(self._data))
-        if self._grad is not None and self.has_flat_grad:
-            target.copy(grad, self._grad if place is target else place.host(self._grad))
-        return data, grad
+    def copy_to(self, device: Device, data: Any, grad: Any) -> None:
+        """Copy values and gradient into these arrays of a device."""
+        place = self.place
+        device.copy(data, self._data if place is device else place.host(self._data))
+        if self.has_flat_grad:
+            device.copy(grad, self._grad if place is device else place.host(self._grad))
 
     def move_to(self, buffer: FlatBuffer, offset: int, data: Any, grad: Any) -> None:
         """Be what these arrays of a buffer show. Arrays of the old place become read-only."""
         self._leave()
         buffer.missing += not self.has_flat_grad
-        self.buffer, self.offset, self._data, self._grad = buffer, offset, data, grad
+        self._buffer, self.offset, self._data, self._grad = buffer, offset, data, grad
 
     def check_release(self) -> None:
         """Raise if values and gradient cannot be on their own."""
@@ -303,30 +351,31 @@ class Parameter:
     def release(self) -> None:
         """Keep values and gradient as two arrays on their own, which the next step replaces instead of changing."""
         self.check_release()
-        if self.buffer is not None:
-            data, grad = self._data.copy(), self._grad.copy()
+        if not self.is_loose:
+            data, grad = self._data.copy(), None if self._grad is None else self._grad.copy()
             self._leave()
-            self.buffer, self._data, self._grad = None, data, grad
+            self._buffer, self.is_loose, self._data, self._grad = None, True, data, grad
 
     def _leave(self) -> None:
-        if self.buffer is None:
-            return
-        self.buffer.moves += 1
-        self.buffer.missing -= not self.has_flat_grad
-        self.place.retire(self._data)
-        self.place.retire(self._grad)
+        if not self.is_loose:
+            self.place.retire(self._data)
+        if self._buffer is not None:
+            self._buffer.moves += 1
+            self._buffer.missing -= not self.has_flat_grad
+            self.place.retire(self._grad)
+        self.is_loose, self._memory = False, None
 
     @property
     def _label(self) -> str:
         return "a Parameter" if self.name is None else f"Parameter {self.name!r}"
 
     def _mark(self, has_grad: bool) -> None:
-        if self.buffer is not None:
-            self.buffer.missing += self.has_flat_grad - has_grad
+        if self._buffer is not None:
+            self._buffer.missing += self.has_flat_grad - has_grad
         self.has_flat_grad = has_grad
 
     def _checked_sparse(self, gradient: Any) -> SparseGrad:
-        if self.buffer is None:
+        if self.is_loose:
             raise GradientTypeError(
                 f"{self._label} belongs to an optimizer with differentiable=True, which takes no sparse gradient"
             )
@@ -339,42 +388,9 @@ class Parameter:
         return sparse
 
     def _checked(self, values: Any, what: str) -> Any:
-        return checked(values, what, self._label, self._data, None if self.buffer is None else self.buffer.device)
+        return checked(values, what, self._label, self._data, None if self.is_loose else self.place)
 
 
 def _owned(array: Any) -> Any:
     # An array of another library may be part of its graph and is never changed in place.
     return np.array(array) if isinstance(array, np.ndarray) else array
-
-
-def gathered(params: Sequence[Parameter], device: Device) -> Callable[[], None]:
-    """Copy parameters of one dtype into one buffer of a device, in this order, unless they lie so already.
-
-    Returns what makes the buffer theirs. Until it is called nothing has changed, and it does not fail.
-    """
-    is_there = params[0].buffer is not None and params[0].place is device
-    if is_there and all(is_neighbour(left, right) for left, right in pairwise(params)):
-        return lambda: None
-    for param in params:
-        param.check_plain()
-    buffer = FlatBuffer(params[0].dtype, sum(param.size for param in params), device)
-    moves, offset = [], 0
-    for param in params:
-        moves.append((param, offset, *param.copy_to(buffer, offset)))
-        offset += param.size
-
-    def move() -> None:
-        for param, offset, data, grad in moves:
-            param.move_to(buffer, offset, data, grad)
-
-    return move
-
-
-def gather(params: Sequence[Parameter]) -> None:
-    """Make parameters of one dtype and device neighbours in one buffer, in this order, unless they are already."""
-    gathered(params, params[0].place)()
-
-
-def is_neighbour(left: Parameter, right: Parameter) -> bool:
-    """Return whether one parameter starts in memory where the other ends."""
-    return left.buffer is right.buffer and left.offset + left.size == right.offset

@@ -17,7 +17,7 @@ def copied(entry: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _copied(value: Any) -> Any:
-    if type(value) in (int, float, bool, str):
+    if _is_plain(value) or (type(value) is tuple and all(map(_is_plain, value))):
         return value
     if type(value) is np.ndarray and not value.dtype.hasobject:
         return value.copy(order="K")
@@ -27,6 +27,10 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list):
         return [_copied(item) for item in value]
     return to_host(value) if on_gpu(value) else deepcopy(value)
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in (int, float, bool, str)
 
 
 def is_foreign(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """The state of the parameters of one group, dtype and device, and the runs of them that can step at once."""
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
+from itertools import accumulate
 from math import prod
 from typing import Any, NamedTuple
 
@@ -11,7 +11,8 @@ from .arrays import is_half
 from .buffers import REAL_TYPE, FlatBuffer
 from .cpu import CPU, Device
 from .half import MASTER
-from .parameter import Parameter, gather, gathered, is_neighbour
+from .neighbours import gather, gathered, is_neighbour, lie_together
+from .parameter import Parameter
 from .pieces import Pieces
 from .places import copied
 
@@ -32,6 +33,13 @@ class Run(NamedTuple):
     theta: Any
     grad: Any
     span: slice | None  # their elements in the state arrays; None is all
+
+
+class _Cut(NamedTuple):
+    """How a state array is cut into the parameters' parts."""
+
+    pieces: Pieces
+    lacking: set[int]  # the parameters that have none
 
 
 class Slots:
@@ -65,16 +73,17 @@ class Slots:
         self.state_dtype = self.arithmetic if self.has_wide_state else self.dtype
         self.state_real = self.arithmetic if self.has_wide_state else self.real
         width = self.dtype.itemsize // self.real.itemsize
-        self.offsets: list[int] = np.cumsum([0] + [width * param.size for param in params]).tolist()
+        self.offsets: list[int] = list(accumulate((width * param.size for param in params), initial=0))
         # State arrays of another shape than their parameter's, by name: None is that a parameter has none.
         self.shapes: dict[str, list[tuple[int, ...] | None]] = {}
         self.sections: dict[str, list[int]] = {}
-        own = [shapes_of(param.shape) for param in params]
-        for name in dict.fromkeys(name for shapes in own for name in shapes):
-            shapes = [some.get(name, param.shape) for some, param in zip(own, params, strict=True)]
+        alike = [param.shape for param in params]
+        own = {shape: shapes_of(shape) for shape in dict.fromkeys(alike)}
+        for name in dict.fromkeys(name for shapes in own.values() for name in shapes):
+            shapes = [own[shape].get(name, shape) for shape in alike]
             self.shapes[name] = shapes
             sizes = [0 if shape is None else width * prod(shape) for shape in shapes]
-            self.sections[name] = np.cumsum([0, *sizes]).tolist()
+            self.sections[name] = list(accumulate(sizes, initial=0))
         self.arrays: dict[str, Any] = {}
         self.extras: dict[int, dict[Any, Any]] = {}
         self.host: Host = None
@@ -88,7 +97,8 @@ class Slots:
         self.touched: dict[int, np.ndarray[Any, Any]] = {}
         # The scalars of coming steps on a GPU, by what takes them; see the module ``tables``.
         self.tables: dict[Any, Any] = {}
-        self._cuts: dict[str, tuple[list[tuple[int, ...] | None], Pieces]] = {}
+        self._cuts: dict[str, _Cut] = {}
+        self._views: dict[str, list[Any]] = {}  # the parameters' parts of state arrays
         self._filled = False  # whether state that has not begun may be other than 0
 
     def occupy(self) -> None:
@@ -111,14 +121,13 @@ class Slots:
         """Find the run of all parameters, if they lie in one piece, as they do until another optimizer moves some."""
         if any(param.place is not self.device for param in self.params):
             raise MovedError
-        if any(param.buffer is None for param in self.params):
+        if any(param.is_loose for param in self.params):
             # An optimizer with differentiable=True has taken them out.
             gather(self.params)
         buffer = self.params[0].buffer
         assert buffer is not None
-        together = all(is_neighbour(left, right) for left, right in pairwise(self.params))
         count = len(self.params)
-        self._whole = [Run(0, count, *self._slices(0, count), None)] if together else None
+        self._whole = [Run(0, count, *self._slices(0, count), None)] if lie_together(self.params) else None
         self._home = (buffer, buffer.moves)
         return buffer
 
@@ -249,26 +258,45 @@ class Slots:
         assert shape is not None
         return self.device.array(self._flat(name, place), self.state_dtype, shape)
 
-    def saved(self) -> Iterator[tuple[Parameter, dict[Any, Any]]]:
-        """Return each parameter with a copy of its state. The arrays of one name lie in one copy of the flat one."""
+    def saved(self, copy: bool) -> list[dict[Any, Any]]:
+        """Return each parameter's state: with its arrays, or with parts of one copy of each flat array."""
         hosts = [self.host] * len(self.params) if self.hosts is None else self.hosts
         entries: list[dict[Any, Any]] = [{} if host is None else host.copy() for host in hosts]
-        for name, array in self.arrays.items() if any(host is not None for host in hosts) else ():
-            shapes, pieces = self._pieces(name)
-            copies = pieces.of(self.device.host(array).view(self.state_dtype))
-            for entry, host, shape, copy in zip(entries, hosts, shapes, copies, strict=True):
-                if host is not None and shape is not None:
-                    entry[name] = copy
+        for name in self.arrays if self.host is not None or self.hosts is not None else ():
+            cut = self._cut_of(name)
+            views = cut.pieces.of(self._seen(self.device.host(self.arrays[name]))) if copy else self._live(name)
+            for entry, view in zip(entries, views, strict=True):
+                entry[name] = view
+            for place in cut.lacking:
+                del entries[place][name]
+        if self.hosts is not None:
+            entries = [{} if host is None else entry for host, entry in zip(hosts, entries, strict=True)]
         for place, extra in self.extras.items():
-            entries[place] |= copied(extra)
-        return zip(self.params, entries, strict=True)
+            entries[place] |= copied(extra) if copy else extra
+        return entries
 
-    def _pieces(self, name: str) -> tuple[list[tuple[int, ...] | None], Pieces]:
-        """Return the shapes of the parts of a state array, and what cuts it into them: always the same."""
+    def _live(self, name: str) -> list[Any]:
+        """Return the parameters' parts of a state array as users see them, made once."""
+        if name not in self._views:
+            cut, places = self._cut_of(name), range(len(self.params))
+            if self.device is CPU:
+                self._views[name] = cut.pieces.of(self._seen(self.arrays[name]))
+            else:
+                self._views[name] = [None if place in cut.lacking else self.view(name, place) for place in places]
+        # Whoever has the arrays may write into them anywhere.
+        self.touched.clear()
+        return self._views[name]
+
+    def _seen(self, array: Any) -> Any:
+        return array if array.dtype is self.state_dtype else array.view(self.state_dtype)
+
+    def _cut_of(self, name: str) -> "_Cut":
+        """Return how a state array is cut into the parameters' parts: always the same."""
         key = name if name in self.shapes else ""
         if key not in self._cuts:
             shapes = [self.shape_of(name, place) for place in range(len(self.params))]
-            self._cuts[key] = shapes, Pieces(shapes, self.state_dtype)
+            lacking = {place for place, shape in enumerate(shapes) if shape is None}
+            self._cuts[key] = _Cut(Pieces(shapes, self.state_dtype), lacking)
         return self._cuts[key]
 
     def restore(self, place: int, entry: Mapping[Any, Any]) -> None:
@@ -320,7 +348,7 @@ class Slots:
 
         def move() -> None:
             occupy()
-            self.device, self.arrays, self.tables = device, arrays, {}
+            self.device, self.arrays, self.tables, self._views = device, arrays, {}, {}
             self._whole, self._taken, self._home, self.ready = None, None, (None, 0), None
 
         return move
@@ -337,7 +365,7 @@ class Slots:
     def __getstate__(self) -> dict[str, Any]:
         self.catch_up()
         kept = self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0), "ready": None, "tables": {}}
-        kept["_cuts"] = {}
+        kept |= {"_cuts": {}, "_views": {}}
         if self.device is not CPU:
             kept["arrays"] = {name: self.device.host(array) for name, array in self.arrays.items()}
             kept["extras"] = {place: copied(entry) for place, entry in self.extras.items()}

@@ -13,7 +13,8 @@ from .buffers import ACCEPTED, REAL_TYPE
 from .cpu import CPU
 from .devices import device_of, to_host
 from .interrupts import Uninterrupted
-from .parameter import Parameter, is_neighbour
+from .neighbours import is_neighbour
+from .parameter import Parameter
 from .places import flat
 from .sparse import SparseGrad
 

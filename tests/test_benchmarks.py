@@ -118,7 +118,7 @@ def test_bookkeeping(tmp_path):
     small = ("--tensors", "3", "--elements", "2", "--rounds", "2", "--block", "1e-4")
     found, printed = report(tmp_path, "bookkeeping.py", *small)
     assert found["benchmark"] == "bookkeeping"
-    assert len(found["rows"]) == 12 * (1 + HAS_TORCH)
+    assert len(found["rows"]) == 13 * (1 + HAS_TORCH)
     for row in found["rows"]:
         assert_summary(row["seconds"])
         assert (row["to_torch"] is not None) == (HAS_TORCH and row["contender"] == "refoptim")

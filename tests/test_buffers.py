@@ -11,7 +11,7 @@ import refoptim as optim
 from refoptim import Parameter, kernels
 from refoptim.buffers import ALIGNMENT, aligned_zeros
 from refoptim.conformance.tolerances import CLOSE
-from refoptim.parameter import is_neighbour
+from refoptim.neighbours import is_neighbour
 
 SHAPES = [(3,), (), (2, 2), (0,), (5,), (1, 7)]
 

@@ -165,6 +165,16 @@ def state_as_arrays_of_the_device():
     optimizer.state[param] = dict(state)
     saved = optimizer.state_dict()["state"]
     assert all(isinstance(entry["exp_avg"], np.ndarray) for entry in saved.values())
+    live = optimizer.state_dict(copy=False)["state"]
+    assert all(type(entry["exp_avg"]) is type(param.data) for entry in live.values())
+    live[2]["exp_avg"].copy_to_device(np.full((2, 2), 5, np.float32))
+    assert (state["exp_avg"].copy_to_host() == 5).all()
+    optimizer.load_state_dict(optimizer.state_dict(copy=False))
+    assert (optimizer.state_dict()["state"][2]["exp_avg"] == 5).all()
+    for value, device in enumerate(["cpu", "cuda"]):
+        optimizer.to(device).state_dict(copy=False)["state"][2]["exp_avg"][...] = value
+        assert (optimizer.state_dict()["state"][2]["exp_avg"] == value).all()
+    state = optimizer.state[param]
     state.clear()
     assert not len(state)
     assert 2 not in optimizer.state_dict()["state"]

@@ -154,12 +154,14 @@ def test_data_setter_copies_into_the_same_array():
         ("ab", GradientTypeError, "'str'"),
     ],
 )
+@pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("loose", [False, True])
-def test_setters_refuse_what_is_not_the_parameters(attribute, wrong, kind, message, loose):
+def test_setters_refuse_what_is_not_the_parameters(attribute, wrong, kind, message, loose, times):
     p = Parameter([1.0, 2.0], name="w")
     if loose:
         optim.SGD([p], differentiable=True)
-    p.grad = np.array([3.0, 4.0])
+    for _ in range(times):
+        p.grad = np.array([3.0, 4.0])
     with pytest.raises(kind, match=message) as caught:
         setattr(p, attribute, wrong)
     assert "Parameter 'w'" in str(caught.value)
@@ -181,6 +183,65 @@ def test_big_endian_gradients_are_converted():
     p.grad = g.astype(">f8")
     np.testing.assert_array_equal(p.grad, g)
     assert p.grad.dtype.isnative
+
+
+GIVEN = {
+    "contiguous": lambda g: g,
+    "strided": lambda g: np.repeat(g, 2, axis=0)[::2],
+    "backwards": lambda g: g[::-1].copy()[::-1],
+    "by columns": np.asfortranarray,
+    "read-only": lambda g: np.frombuffer(g.tobytes(), g.dtype).reshape(g.shape),
+    "big-endian": lambda g: g.astype(g.dtype.newbyteorder(">")),
+    "memmap": lambda g: g.view(np.memmap),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
+@pytest.mark.parametrize("shape", [3, 1, 0, (2, 3), (0, 3), (1, 1, 2)])
+def test_gradients_of_every_kind_time_after_time(shape, dtype, given):
+    p, q = Parameter(values(shape, dtype)), Parameter(values(2, dtype))
+    for seed in range(6):
+        if seed == 2:
+            optim.SGD([p, q])
+        if seed == 4:
+            p.grad = None
+        gradient = values(shape, dtype, seed)
+        p.grad = given(gradient)
+        np.testing.assert_array_equal(p.grad, gradient, strict=True)
+        assert not np.shares_memory(p.grad, gradient)
+    assert q.grad is None
+
+
+def test_a_gradient_may_be_its_own_reverse():
+    p = Parameter(values(5))
+    for seed in range(3):
+        p.grad = values(5, seed=seed)
+        p.grad = p.grad[::-1]
+        np.testing.assert_array_equal(p.grad, values(5, seed=seed)[::-1])
+
+
+def test_masked_gradients_are_refused_time_after_time():
+    p = Parameter(values(2, np.float32))
+    for _ in range(3):
+        p.grad = values(2, np.float32)
+        with pytest.raises(TypeError, match="masked"):
+            p.grad = np.ma.masked_array(values(2, np.float32), [True, False])
+
+
+@pytest.mark.parametrize("shape", [3, (), (2, 2), 0, 5000])
+def test_a_parameter_alone_keeps_its_arrays(shape):
+    p, value = Parameter(values(shape)), values(shape)
+    data = p.data
+    p.grad = values(shape, seed=1)
+    grad = p.grad
+    p.grad = values(shape, seed=2)
+    p.data = np.asarray(2 * value)
+    optim.SGD([p], lr=1.0).step()
+    np.testing.assert_array_equal(p.data, 2 * value - values(shape, seed=2))
+    assert p.data is data
+    assert p.grad is grad
+    assert data.flags.writeable
 
 
 @pytest.mark.parametrize("loose", [False, True])

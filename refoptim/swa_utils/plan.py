@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..buffers import REAL_TYPE, Array, FlatBuffer
-from ..parameter import Parameter, gather, is_neighbour
+from ..neighbours import by_home, gather, is_neighbour
+from ..parameter import Parameter
 from .protocol import listed_parameters, named_parameters
 
 Pair = tuple[Array, Array]  # an average, and the value that enters it
@@ -53,8 +54,8 @@ def plan_of(averaged: Any, model: Any) -> Plan:
 
 def settle(own: list[Parameter]) -> None:
     """Make the parameters of each dtype and device neighbours in one flat buffer."""
-    for home in dict.fromkeys((param.dtype, param.place) for param in own):
-        gather([param for param in own if (param.dtype, param.place) == home])
+    for alike in by_home(own):
+        gather(alike)
 
 
 def check_alike(what: str, own: list[Any], others: list[Any]) -> None:
