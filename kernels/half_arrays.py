@@ -46,7 +46,7 @@ def _draw(typing_context, target, draws, first, stop, result):
     def generate(context, builder, signature, arguments):
         _, found, first, stop, result = arguments
         data = context.make_array(draws)(context, builder, found).data
-        made = philox.fill(builder, data, first, stop, 1, result)
+        made = philox.fill(builder, data, first, stop, half.RANDOM_BITS[target.dtype], 1, result)
         return context.make_tuple(builder, signature.return_type, made)
 
     return types.Tuple((types.voidptr, types.intp))(target, draws, first, stop, result), generate

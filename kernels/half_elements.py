@@ -8,9 +8,9 @@ from numba import types
 from numba.core import cgutils
 
 from refoptim.kernels import half
+from refoptim.kernels.prefetch import ask_for
 
-_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_LINE = 64  # bytes that the memory sends at once
+_I32 = ir.IntType(32)
 
 
 class Elements:
@@ -67,13 +67,8 @@ class Elements:
 
     def ask_for(self, count: int) -> None:
         """Ask for the lines of the memory that so many elements lie in. What is behind an array's end does no harm."""
-        data = _I8.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [data, _I32, _I32, _I32])
-        ask = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
         for found, pointer in zip(self.kinds, self.pointers):
-            for line in range(0, count * found.bitwidth // 8, _LINE):
-                place = self.builder.gep(self.builder.bitcast(pointer, data), [_I64(line)])
-                self.builder.call(ask, [place, _I32(0), _I32(3), _I32(1)])  # to be read, into the first cache, as data
+            ask_for(self.builder, pointer, count * found.bitwidth // 8)
 
 
 class Pairs(Elements):

@@ -1,10 +1,10 @@
 """The CPU loops over parameters of 16 bits, made from the rule: each load is widened, each result is rounded once.
 
 There are three for every rule: to the nearest number, stochastic, and with float32 master weights, whose rounded copy
-the parameters are. As in ``strips`` a rule returns the new element of its first array, then those of its last ones.
+the parameters are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from types import FunctionType
 from typing import Any
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels import half, philox
 from refoptim.kernels.arithmetic import unpack
+from refoptim.kernels.calls import call_of, changed
 from refoptim.kernels.half_elements import Elements, Pairs
-from refoptim.kernels.jit import GRAIN, CpuTasks
+from refoptim.kernels.jit import GRAIN, CpuTasks, kept_loop, loop_of
+from refoptim.kernels.registers import use_whole_registers
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -26,8 +27,9 @@ _intrinsic: Any = intrinsic
 _I64 = ir.IntType(64)
 _WORD = 0xFFFFFFFF
 
-# How many elements are asked for while as many are stepped: waiting for them would take longer than the step.
-AHEAD = 256
+# How many elements are stepped at a time, while as many are asked for that come so much later: waiting for them would
+# take longer than the step.
+BLOCK, AHEAD = 128, 1024
 
 # What the loops below name, and the copy for each rule has of its own.
 rule: Any = None
@@ -35,10 +37,11 @@ Scalars: Any = None
 
 
 def nearest(arrays, scalars, first, stop):
+    use_whole_registers()
     h = Scalars(*unpack(Scalars, scalars))
     while first < stop:
-        end = min(first + AHEAD, stop)
-        _ask_for_next(arrays, end)
+        end = min(first + BLOCK, stop)
+        _ask_for_block(arrays, first + AHEAD)
         single = first + _paired(arrays, end - first)
         for i in range(first, single, 2):
             _step_nearest_pair(rule, arrays, i, h)
@@ -48,6 +51,7 @@ def nearest(arrays, scalars, first, stop):
 
 
 def stochastic(arrays, scalars, draws, first, stop):
+    use_whole_registers()
     h = Scalars(*unpack(Scalars, scalars))
     while first < stop:
         words, end = _draw(rule, arrays, h, draws, first, stop)
@@ -60,9 +64,14 @@ def stochastic(arrays, scalars, draws, first, stop):
 
 
 def master(arrays, scalars, first, stop):
+    use_whole_registers()
     h = Scalars(*unpack(Scalars, scalars))
-    for i in range(first, stop):
-        _step_master(rule, arrays, i, h)
+    while first < stop:
+        end = min(first + BLOCK, stop)
+        _ask_for_block(arrays, first + AHEAD)
+        for i in range(first, end):
+            _step_master(rule, arrays, i, h)
+        first = end
 
 
 class HalfLoop(CpuTasks):
@@ -70,8 +79,12 @@ class HalfLoop(CpuTasks):
 
     def __call__(self, arrays: tuple[Any, ...], *arguments: Any) -> None:
         """Run over all elements; the arguments are the packed scalars, and what else the loop takes."""
-        moved = sum(array.nbytes for array in arrays)
-        self.run(arrays[0].size, GRAIN, moved, tuple(map(half.as_bits, arrays)), *arguments)
+        self.run(arrays[0].size, GRAIN, _bytes(arrays), tuple(map(half.as_bits, arrays)), *arguments)
+
+    def kept(self, arrays: tuple[Any, ...], *arguments: Any) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """Return what to call again and again for these arrays, and with what: see ``jit.entry``."""
+        given = tuple(map(half.as_bits, arrays)), *arguments, 0, arrays[0].size
+        return kept_loop(self.serial, 0, arrays[0].size, _bytes(arrays)), given
 
 
 class HalfLoops:
@@ -96,40 +109,17 @@ class HalfLoops:
         return self._made(master)
 
     def _made(self, loop: Any) -> HalfLoop:
-        rule = self._rule
-        name = f"{rule.__name__}_half_{loop.__name__}"
-        # Numba's cache looks at the file of the loop: let it be that of the rule.
-        place = {"co_filename": rule.__code__.co_filename, "co_firstlineno": rule.__code__.co_firstlineno}
-        code = loop.__code__.replace(co_name=name, co_qualname=name, **place)
-        names = {"rule": self._compiled, "Scalars": rule.__globals__["Scalars"]}
-        made = FunctionType(code, loop.__globals__ | names, name)
-        made.__module__ = rule.__module__
-        return HalfLoop(made)
+        return HalfLoop(loop_of(self._rule, loop, f"{self._rule.__name__}_half_{loop.__name__}", self._compiled))
+
+
+def _bytes(arrays: tuple[Any, ...]) -> int:
+    """Return how many bytes arrays of float32 would have, which take as long to step."""
+    return 4 * arrays[0].size * len(arrays)
 
 
 def draws(seed: int, step: int, stream: int, place: int) -> Any:
     """Return what a stochastic loop takes for its random numbers: key, step, stream, and the place of element 0."""
     return np.array([seed & _WORD, seed >> 32, step & _WORD, stream, place], np.uint64)
-
-
-def _call(typing_context: Any, rule: Any, count: int, h: Any) -> tuple[Callable[..., list[Any]], int]:
-    """Return what generates a call of the rule with so many numbers, and how many results it has."""
-    wide = h[0]
-    signature = rule.get_call_type(typing_context, (*[wide] * count, h), {})
-    results = len(signature.return_type) if isinstance(signature.return_type, types.BaseTuple) else 1
-
-    def call(context: Any, builder: Any, numbers: Sequence[Any], scalars: Any) -> list[Any]:
-        function = context.get_function(rule, signature)
-        context.add_linking_libs(function.libs)
-        result = function(builder, (*numbers, scalars))
-        return cgutils.unpack_tuple(builder, result) if results > 1 else [result]
-
-    return call, results
-
-
-def _targets(count: int, results: int) -> list[int]:
-    """Return which of so many arrays a rule with so many results changes."""
-    return [0, *range(count + 1 - results, count)]
 
 
 @_intrinsic
@@ -143,11 +133,11 @@ def _paired(typing_context, arrays, count):
 
 
 @_intrinsic
-def _ask_for_next(typing_context, arrays, i):
-    """Ask for the elements from one on that come next."""
+def _ask_for_block(typing_context, arrays, i):
+    """Ask for a block of elements from one on. There need not be any."""
 
     def generate(context, builder, signature, arguments):
-        Elements(context, builder, arrays, *arguments).ask_for(AHEAD)
+        Elements(context, builder, arrays, *arguments).ask_for(BLOCK)
         return context.get_dummy_value()
 
     return types.void(arrays, i), generate
@@ -158,13 +148,13 @@ def _step(context, builder, elements, call, scalars, wide):
     count = len(elements.pointers)
     numbers = zip(*(elements.widened(number, wide) for number in range(count)))
     new = [call(context, builder, each, scalars) for each in numbers]
-    return zip(_targets(count, len(new[0])), zip(*new))
+    return zip(changed(count, len(new[0])), zip(*new))
 
 
 def _nearest_step(kind: type[Elements]) -> Any:
     @_intrinsic
     def step(typing_context, rule, arrays, i, h):
-        call, _ = _call(typing_context, rule, len(arrays), h)
+        call, _ = call_of(typing_context, rule, len(arrays), h)
 
         def generate(context, builder, signature, arguments):
             if kind.suit(arrays):
@@ -182,7 +172,7 @@ def _nearest_step(kind: type[Elements]) -> Any:
 def _stochastic_step(kind: type[Elements]) -> Any:
     @_intrinsic
     def step(typing_context, rule, arrays, i, h, words):
-        call, _ = _call(typing_context, rule, len(arrays), h)
+        call, _ = call_of(typing_context, rule, len(arrays), h)
         bits = half.RANDOM_BITS[arrays[0].dtype]
 
         def generate(context, builder, signature, arguments):
@@ -207,16 +197,18 @@ _step_stochastic, _step_stochastic_pair = map(_stochastic_step, (Elements, Pairs
 @_intrinsic
 def _draw(typing_context, rule, arrays, h, draws, first, stop):
     """Draw for the results of some elements, as ``philox.fill`` does."""
-    _, results = _call(typing_context, rule, len(arrays), h)
+    _, results = call_of(typing_context, rule, len(arrays), h)
 
     def generate(context, builder, signature, arguments):
         _, values, _, found, first, stop = arguments
         data = context.make_array(draws)(context, builder, found).data
 
         def ask_for(i):
+            i = builder.add(i, _I64(AHEAD))
             Elements(context, builder, arrays, values, i).ask_for(philox.TILE)
 
-        made = philox.fill(builder, data, first, stop, results, meanwhile=ask_for)
+        bits = half.RANDOM_BITS[arrays[0].dtype]
+        made = philox.fill(builder, data, first, stop, bits, results, meanwhile=ask_for)
         return context.make_tuple(builder, signature.return_type, made)
 
     return types.Tuple((types.voidptr, types.intp))(rule, arrays, h, draws, first, stop), generate
@@ -224,7 +216,7 @@ def _draw(typing_context, rule, arrays, h, draws, first, stop):
 
 @_intrinsic
 def _step_master(typing_context, rule, arrays, i, h):
-    call, results = _call(typing_context, rule, len(arrays) - 1, h)
+    call, results = call_of(typing_context, rule, len(arrays) - 1, h)
 
     def generate(context, builder, signature, arguments):
         _, values, i, scalars = arguments
@@ -238,7 +230,7 @@ def _step_master(typing_context, rule, arrays, i, h):
             numbers += elements.widened(number, h[0])
         first, *others = call(context, builder, numbers, scalars)
         elements.store(0, [elements.store(1, [first], h[0])], types.float32)
-        for number, result in zip(_targets(len(arrays) - 1, results)[1:], others):
+        for number, result in zip(changed(len(arrays) - 1, results)[1:], others):
             elements.store(number + 1, [result], h[0])
         return context.get_dummy_value()
 

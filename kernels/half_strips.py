@@ -17,9 +17,10 @@ from numba.extending import intrinsic, overload
 
 from refoptim.kernels import half, half_numbers, philox
 from refoptim.kernels.arithmetic import unpack
+from refoptim.kernels.calls import call_of, changed
 from refoptim.kernels.elements import Strip, number, put
 from refoptim.kernels.jit import Row, cuda, gpu_rule, loaded, renamed
-from refoptim.kernels.strips import RuleKernel, call_of, changed, results_of, wide_of, width
+from refoptim.kernels.strips import RuleKernel, results_of, wide_of, width
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic

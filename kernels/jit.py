@@ -144,10 +144,18 @@ def entry(kernel: Callable[..., Any], first: Any, scalars: Any, *, kept: bool = 
     moved, serial = first.nbytes * kernel.arrays, kernel.loop(first, scalars).serial
     if not kept:
         return serial if moved < SERIAL_BELOW else kernel
-    grain = min(GRAIN, -(-first.size // (PARTS * UNIT)) * UNIT)
-    if moved * AWAKE < SERIAL_BELOW or first.size <= grain:
+    return kept_loop(serial, kernel.arrays, first.size, moved)
+
+
+def kept_loop(serial: Any, sliced: int, tasks: int, moved: int) -> Callable[..., None]:
+    """Return what calls a compiled loop with the same arguments each time: the loop itself, if it moves few bytes.
+
+    How arguments are cut into tasks says ``pool.share``.
+    """
+    grain = min(GRAIN, -(-tasks // (PARTS * UNIT)) * UNIT)
+    if moved * AWAKE < SERIAL_BELOW or tasks <= grain:
         return serial
-    return Kept(serial, kernel.arrays, first.size, grain, is_long=moved >= SERIAL_BELOW)
+    return Kept(serial, sliced, tasks, grain, is_long=moved >= SERIAL_BELOW)
 
 
 class Row(NamedTuple):
@@ -313,6 +321,15 @@ def loaded(function: FunctionType) -> FunctionType:
     names = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
     names = {name: item.value if isinstance(item, Deferred) else item for name, item in names.items()}
     return FunctionType(function.__code__, names, function.__name__, None, function.__closure__)
+
+
+def loop_of(rule: FunctionType, loop: FunctionType, name: str, compiled: Any) -> FunctionType:
+    """Return the copy of a loop that names a rule, compiled, and the rule's Scalars. It belongs to the rule's file."""
+    code, own = loop.__code__, rule.__code__
+    # Numba's cache looks there.
+    code = code.replace(co_filename=own.co_filename, co_firstlineno=own.co_firstlineno, co_qualname=name)
+    names = loop.__globals__ | {"rule": compiled, "Scalars": rule.__globals__["Scalars"]}
+    return renamed(FunctionType(code, names), name, rule.__module__)
 
 
 def renamed(function: FunctionType, name: str, module: str) -> FunctionType:

@@ -15,12 +15,12 @@ from numba.extending import intrinsic
 
 from refoptim.kernels.jit import cpu_part
 from refoptim.kernels.pairs import CHUNK, LANES
+from refoptim.kernels.prefetch import ask_for
 from refoptim.kernels.reductions import dot_chunk, fold_lanes
 
 # As many lanes as two of the widest registers hold.
 STRIP = 16
 _ROWS = CHUNK // LANES
-_LINE = 64  # bytes that the memory sends at once
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -67,7 +67,8 @@ def _sum_strip(typing_context, sums, x, ys, strip, ahead):
             for other, pair in zip(others, pairs, strict=True):
                 _add_product(builder, pair, a, _load(builder, other, at), exact=itemsize < 8)
             turn = builder.add(builder.mul(strip, strip.type(_ROWS)), row.index)
-            _ask_for(builder, following, builder.mul(turn, strip.type(STRIP)), itemsize)
+            place = builder.gep(following, [builder.mul(turn, strip.type(STRIP))])
+            ask_for(builder, place, STRIP * itemsize, cache=2)
         data = context.make_array(sums)(context, builder, arguments[0]).data
         for i, part in enumerate(part for pair in pairs for part in pair):
             place = builder.gep(data, [builder.add(start, strip.type(i * LANES))])
@@ -104,18 +105,6 @@ def _add_product(builder, pair, a, b, exact):
     lost = builder.fadd(builder.fsub(high, builder.fsub(total, added)), rest)
     builder.store(total, pair[0])
     builder.store(builder.fadd(low, lost), pair[1])
-
-
-def _ask_for(builder, data, index, itemsize):
-    """Ask for the lines of the memory that neighbours lie in. An address that nothing is at does no harm."""
-    integer, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-    ask = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer]), "llvm.prefetch.p0i8"
-    )
-    for line in range(0, STRIP * itemsize, _LINE):
-        place = builder.gep(data, [builder.add(index, index.type(line // itemsize))])
-        # To be read, into the second cache, as data.
-        builder.call(ask, [builder.bitcast(place, pointer), integer(0), integer(2), integer(1)])
 
 
 @cpu_part

@@ -9,7 +9,7 @@ Blocks are computed side by side in vector registers, into a buffer that stays i
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -42,18 +42,39 @@ def philox(builder: Any, counter: Sequence[Any], key: Sequence[Any]) -> list[Any
     Words are the lower halves of 64 bits, or of vectors of those, which is what a multiplication takes and gives. The
     upper halves may be anything, before and after.
     """
+    return _rounds(builder, counter, key, ROUNDS)[0]
+
+
+def _rounds(builder: Any, counter: Sequence[Any], key: Sequence[Any], count: int) -> tuple[list[Any], list[Any]]:
+    """Return counter and key after so many rounds. What is no vector stays so until it meets one."""
     a, b, c, d = counter
-    first, second = key
-    constant = partial(_constant, a.type)
-    for _ in range(ROUNDS):
-        product_a, product_c = (
-            builder.mul(builder.and_(x, constant(_WORD)), constant(multiplier))
-            for x, multiplier in zip((a, c), MULTIPLIERS)
-        )
-        a, b = builder.xor(builder.xor(builder.lshr(product_c, constant(32)), b), first), product_c
-        c, d = builder.xor(builder.xor(builder.lshr(product_a, constant(32)), d), second), product_a
-        first, second = (builder.add(part, constant(weyl)) for part, weyl in zip((first, second), WEYL))
-    return [a, b, c, d]
+    for _ in range(count):
+        product_a, product_c = _products(builder, a, c)
+        a, b = _xor(builder, builder.lshr(product_c, _constant(product_c.type, 32)), b, key[0]), product_c
+        c, d = _xor(builder, builder.lshr(product_a, _constant(product_a.type, 32)), d, key[1]), product_a
+        key = [builder.add(part, _constant(part.type, weyl)) for part, weyl in zip(key, WEYL)]
+    return [a, b, c, d], list(key)
+
+
+def _products(builder: Any, a: Any, c: Any) -> list[Any]:
+    """Return the two products of a round, of which both halves are taken."""
+    return [
+        builder.mul(builder.and_(x, _constant(x.type, _WORD)), _constant(x.type, multiplier))
+        for x, multiplier in zip((a, c), MULTIPLIERS)
+    ]
+
+
+def _blocks(builder: Any, counter: Sequence[Any], key: Sequence[Any]) -> Any:
+    """Return the words of many blocks as one vector, block after block."""
+    (a, b, c, d), key = _rounds(builder, counter, key, ROUNDS - 1)
+    # In the last round, a product has one of its halves where the new words belong, and its other half is one of them.
+    halves = [
+        _xor(builder, builder.bitcast(product, _WORDS), *(_upper(builder, word) for word in others))
+        for product, others in zip(_products(builder, a, c), ((d, key[1]), (b, key[0])))
+    ]
+    # A word is the first half of its 64 bits in memory: all processors that Numba generates code for are little-endian.
+    places = [place + half for i in range(0, 2 * BLOCKS, 2) for half in (0, 2 * BLOCKS) for place in (i + 1, i)]
+    return _shuffled(builder, halves[1], halves[0], places)
 
 
 def fill(
@@ -61,6 +82,7 @@ def fill(
     draws: Any,
     first: Any,
     stop: Any,
+    bits: int,
     results: int,
     result: Any = 0,
     meanwhile: Callable[[Any], None] = lambda _: None,
@@ -72,13 +94,13 @@ def fill(
         draws: a pointer to two words of a key, the step, the stream and the place of element 0.
         first: the first element.
         stop: the element behind the last one; what does not fit into the buffer is left out.
+        bits: how many a rounding takes: 16 or 32.
         results: how many results an element has.
         result: the number of the first one.
         meanwhile: generates what else is to be done for every tile, given its first element.
 
     """
     *key, step, stream, place = (builder.load(builder.gep(draws, [_I32(j)])) for j in range(5))
-    key, step = [_everywhere(builder, part) for part in key], _everywhere(builder, step)
     row = builder.add(builder.mul(stream, _I64(RESULTS)), result or _I64(0))
     start = builder.add(place, first)
     origin = builder.and_(start, _I64(-TILE))
@@ -88,18 +110,19 @@ def fill(
     buffer = cgutils.alloca_once(builder, ir.ArrayType(_I16, _ROOM * results))
     buffer.align = _LINE
     buffer = builder.bitcast(buffer, _I16.as_pointer())
-    with cgutils.for_range(builder, builder.udiv(builder.add(count, _I64(TILE)), _I64(TILE))) as tile:
+    tiles = builder.udiv(builder.add(count, _I64(TILE if bits > 16 else TILE - 1)), _I64(TILE))
+    with cgutils.for_range(builder, tiles) as tile:
         at = builder.mul(tile.index, _I64(TILE))
         meanwhile(builder.add(first, at))
-        block = _everywhere(builder, builder.udiv(builder.add(origin, at), _I64(SHARE)))
-        block = builder.add(block, ir.Constant(_LANES, list(range(BLOCKS))))
+        # They share the upper word of their number, because the first of them is a multiple of their count.
+        block = builder.udiv(builder.add(origin, at), _I64(SHARE))
+        above = builder.lshr(block, _I64(32))
+        block = builder.add(_everywhere(builder, block), ir.Constant(_LANES, list(range(BLOCKS))))
         # Not unrolled, which would take a second more to compile.
         with cgutils.for_range(builder, _I64(results)) as number:
-            last = _everywhere(builder, builder.add(row, number.index))
-            words = philox(builder, [block, builder.lshr(block, _constant(_LANES, 32)), step, last], key)
-            bits = _in_a_row(builder, words)
+            drawn = _blocks(builder, [block, above, step, builder.add(row, number.index)], key)
             target = builder.gep(buffer, [builder.add(at, builder.mul(number.index, _I64(_ROOM)))])
-            builder.store(bits, builder.bitcast(target, bits.type.as_pointer()), align=_LINE)
+            builder.store(drawn, builder.bitcast(target, drawn.type.as_pointer()), align=_LINE)
     zero = builder.gep(buffer, [builder.sub(skipped, first)])
     return builder.bitcast(zero, _I8.as_pointer()), builder.add(first, builder.sub(count, skipped))
 
@@ -126,13 +149,23 @@ def bits_of(builder: Any, zero: Any, i: Any, count: int, result: int = 0, elemen
     return builder.or_(builder.shl(word, _I32(16)), builder.zext(builder.load(following), _I32))
 
 
-def _in_a_row(builder: Any, words: Sequence[Any]) -> Any:
-    """Return the words of many blocks as one vector, block after block."""
-    a, b, c, d = (builder.bitcast(word, _WORDS) for word in words)
-    # A word is the first half of its 64 bits in memory: all processors that Numba generates code for are little-endian.
-    places = [place for i in range(0, 2 * BLOCKS, 2) for place in (i, 2 * BLOCKS + i)]
-    pairs = [builder.bitcast(_shuffled(builder, x, y, places), _LANES) for x, y in ((a, b), (c, d))]
-    return _shuffled(builder, pairs[0], pairs[1], [place for i in range(BLOCKS) for place in (i, BLOCKS + i)])
+def _xor(builder: Any, *words: Any) -> Any:
+    """Return the exclusive or, a vector if one of them is."""
+    single = [word for word in words if not isinstance(word.type, ir.VectorType)]
+    wide = [word for word in words if isinstance(word.type, ir.VectorType)]
+    if single and wide:
+        single = [_everywhere(builder, reduce(builder.xor, single))]
+    return reduce(builder.xor, [*wide, *single])
+
+
+def _upper(builder: Any, word: Any) -> Any:
+    """Return words as the upper halves of 64 bits, above zeros."""
+    if not isinstance(word.type, ir.VectorType):
+        word = _everywhere(builder, word)
+    # A shift would be folded into the multiplication that the word is from, which would become a slow one of 64 bits.
+    words = builder.bitcast(word, _WORDS)
+    places = [place for i in range(0, 2 * BLOCKS, 2) for place in (2 * BLOCKS, i)]
+    return _shuffled(builder, words, _constant(_WORDS, 0), places)
 
 
 def _constant(kind: Any, number: int) -> Any:

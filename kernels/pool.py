@@ -371,6 +371,8 @@ def described(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, gr
         else:
             kinds.append(None)
             words.append(argument)
+    if not sliced:  # each thread gets a range of its own, wherever all tasks begin and end
+        words[-2:] = (0, 0)
     plan = _plans.get(tuple(kinds))
     if plan is None:
         plan = _plans[tuple(kinds)] = Plan(loop, arguments, sliced)

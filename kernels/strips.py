@@ -18,11 +18,11 @@ from types import FunctionType
 from typing import Any
 
 from numba import from_dtype, typeof, types
-from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from refoptim.kernels import half_numbers
 from refoptim.kernels.arithmetic import unpack, widen
+from refoptim.kernels.calls import call_of, changed
 from refoptim.kernels.elements import ACCESS, Strip, number, put
 from refoptim.kernels.jit import SIMULATED, GpuKernel, Row, cuda, gpu_rule, grid, launch_with_numbers, loaded, renamed
 
@@ -165,25 +165,6 @@ def step_strip(rule: Any, arrays: Any, i: Any, h: Any) -> None:
     """Step the strip that starts with element i."""
     for j in range(width([x.dtype.itemsize for x in arrays])):
         step(rule, arrays, i + j, h)
-
-
-def changed(arrays: int, results: int) -> list[int]:
-    """Return which of so many arrays a rule with so many results changes."""
-    return [0, *range(arrays + 1 - results, arrays)]
-
-
-def call_of(typing_context: Any, rule: Any, count: int, h: Any) -> tuple[Callable[..., list[Any]], int]:
-    """Return what generates a call of the rule with so many numbers, and how many results it has."""
-    signature = rule.get_call_type(typing_context, (*[h[0]] * count, h), {})
-    results = len(signature.return_type) if isinstance(signature.return_type, types.BaseTuple) else 1
-
-    def call(context: Any, builder: Any, numbers: Sequence[Any], scalars: Any) -> list[Any]:
-        function = context.get_function(rule, signature)
-        context.add_linking_libs(function.libs)
-        result = function(builder, (*numbers, scalars))
-        return cgutils.unpack_tuple(builder, result) if results > 1 else [result]
-
-    return call, results
 
 
 def _compile(typing_context, rule, arrays, i, h, wide):

@@ -4,25 +4,24 @@ A processor looks ahead at some hundred operations. Where an element takes many,
 and the memory is not asked for others: the loop waits and computes in turn. Asked some tiles ahead, it does both at
 once. The hint is never wrong: behind the end of an array it asks for nothing.
 
-The loops are made from the rule. As in ``strips`` it returns the new element of its first array, then those of its last
-ones.
+The loops are made from the rule.
 """
 
 from types import FunctionType
 from typing import Any
 
-import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels.arithmetic import unpack
+from refoptim.kernels.calls import call_of, changed
 from refoptim.kernels.division import ByMultiplication
-from refoptim.kernels.jit import CpuLoop, cpu_loop, renamed
+from refoptim.kernels.jit import CpuLoop, cpu_loop, loop_of, renamed
+from refoptim.kernels.prefetch import ask_for
 
-# In elements: what is stepped at a time, and how far ahead the memory is asked. In bytes: what it sends at a time.
-TILE, AHEAD, LINE = 64, 512, 64
+# In elements: what is stepped at a time, and how far ahead the memory is asked.
+TILE, AHEAD = 64, 512
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -72,35 +71,23 @@ _LOOPS = {1: _one, 2: _two, 3: _three, 4: _four, 5: _five}
 
 def tiled(rule: FunctionType) -> CpuLoop:
     """Return a rule's loop for arrays of float32 and scalars of float64. It takes what the rule's own loop takes."""
-    code = rule.__code__
     options: Any = {"error_model": "numpy", "pipeline_class": ByMultiplication}
     compiled = njit(**options)(renamed(rule, f"{rule.__name__}_multiplied", rule.__module__))
-    loop = _LOOPS[code.co_argcount - 1]
-    name = f"{rule.__name__}_tiled"
-    # Numba's cache looks at the file of the loop: let it be that of the rule.
-    place = {"co_filename": code.co_filename, "co_firstlineno": code.co_firstlineno}
-    names = loop.__globals__ | {"rule": compiled, "Scalars": rule.__globals__["Scalars"]}
-    made = FunctionType(loop.__code__.replace(co_name=name, co_qualname=name, **place), names, name)
-    made.__module__ = rule.__module__
-    return cpu_loop(made)
+    loop = _LOOPS[rule.__code__.co_argcount - 1]
+    return cpu_loop(loop_of(rule, loop, f"{rule.__name__}_tiled", compiled))
 
 
 @_intrinsic
 def _step(typing_context, rule, arrays, i, h):
     """Step element i."""
     wide = h[0]
-    signature = rule.get_call_type(typing_context, (*[wide] * len(arrays), h), {})
-    results = len(signature.return_type) if isinstance(signature.return_type, types.BaseTuple) else 1
-    targets = [0, *range(len(arrays) + 1 - results, len(arrays))]
+    call, results = call_of(typing_context, rule, len(arrays), h)
 
-    def generate(context, builder, outer, arguments):
-        call = context.get_function(rule, signature)
-        context.add_linking_libs(call.libs)
-        places = list(_places(context, builder, arrays, *arguments[1:3]))
+    def generate(context, builder, signature, arguments):
+        _, values, i, scalars = arguments
+        places = list(_places(context, builder, arrays, values, i))
         numbers = [context.cast(builder, builder.load(place), x.dtype, wide) for x, place in zip(arrays, places)]
-        result = call(builder, (*numbers, arguments[3]))
-        columns = cgutils.unpack_tuple(builder, result) if results > 1 else [result]
-        for target, new in zip(targets, columns):
+        for target, new in zip(changed(len(arrays), results), call(context, builder, numbers, scalars)):
             builder.store(context.cast(builder, new, wide, arrays[target].dtype), places[target])
         return context.get_dummy_value()
 
@@ -112,13 +99,8 @@ def _ask(typing_context, arrays, i):
     """Have a tile of each array fetched, from element i on. There need not be one."""
 
     def generate(context, builder, signature, arguments):
-        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-        fetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
         for x, place in zip(arrays, _places(context, builder, arrays, *arguments)):
-            for line in range(0, TILE * np.dtype(str(x.dtype)).itemsize, LINE):
-                start = builder.gep(builder.bitcast(place, byte), [ir.IntType(64)(line)])
-                builder.call(fetch, [start, flag(0), flag(3), flag(1)])  # to read, into the nearest cache, data
+            ask_for(builder, place, TILE * x.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(arrays, i), generate

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels
+from . import implementations, kernels
 from .arrays import Array
 from .cpu import CPU, Launch
 from .implementations import Settings, evaluate, formula_symbols, is_fused, packed_scalars
@@ -16,6 +16,8 @@ from .slots import Run, Slots
 def step_half(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Return what steps a run of parameters of 16 bits."""
     if is_fused(settings.group) and not settings.variant.shaped:
+        if slots.device is CPU:
+            return _fused_here(settings, slots, run)
         return [fused(settings, slots, run, packed_scalars(settings, slots, run.first))]
     pieces = slots.each(run) if settings.variant.shaped or not settings.group.get("foreach") else [run]
     return [_widened(settings, slots, piece) for piece in pieces if piece.theta.size]
@@ -35,6 +37,21 @@ def fused(settings: Settings, slots: Slots, run: Run, scalars: Any, position: An
         counted = () if position is None else (position,)
         return loops.stochastic, ((theta, grad, *state), scalars, _draws(settings, slots, run.first), *counted)
     return loops.nearest, ((theta, grad, *state), scalars)
+
+
+def _launch(settings: Settings, slots: Slots, run: Run, scalars: Array, kept: bool) -> Launch:
+    """Return the launch of a loop on the CPU, which may be kept."""
+    loop, arguments = fused(settings, slots, run, scalars)
+    return loop.kept(*arguments) if kept and isinstance(loop, kernels.half_loops.HalfLoop) else (loop, arguments)
+
+
+def _fused_here(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
+    """Launch a loop on the CPU, as in the step before where nothing has changed but the random bits."""
+    launches = implementations.fused(settings, slots, run, _launch)
+    if settings.algorithm.half.stochastic:
+        ((_, (_, _, draws, *_)),) = launches
+        draws[...] = _draws(settings, slots, run.first)
+    return launches
 
 
 def _check_not_captured(slots: Slots) -> None:

@@ -95,8 +95,16 @@ def settings_of(algorithm: Algorithm, group: dict[str, Any]) -> Settings:
     return Settings(algorithm, group, variant, options, initial, wide, constant, implementation, wide_state)
 
 
-def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
-    """Launch the kernel once for the run."""
+def _launch(settings: Settings, slots: Slots, run: Run, scalars: Array, kept: bool) -> Launch:
+    """Return the launch of the kernel, which may be kept."""
+    first, *others = slots.arrays_of(run, settings.variant.state)
+    return kernels.jit.entry(settings.variant.kernel, first, scalars, kept=kept), (first, *others, scalars)
+
+
+def fused(
+    settings: Settings, slots: Slots, run: Run, launch: Callable[[Settings, Slots, Run, Array, bool], Launch] = _launch
+) -> list[Launch]:
+    """Launch the kernel once for the run, as in the step before where nothing has changed."""
     # Scalars that do not change may be others in the first step.
     repeats = run.span is None and (slots.host is not None or not settings.constant or not settings.variant.counts)
     ready = slots.ready
@@ -105,9 +113,7 @@ def _fused(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
             ready.pack(*settings.algorithm._scalars(settings.options, slots.host_of(run.first)))
         return ready.launches
     scalars = packed_scalars(settings, slots, run.first)
-    first, *others = slots.arrays_of(run, settings.variant.state)
-    step = kernels.jit.entry(settings.variant.kernel, first, scalars, kept=repeats)
-    launches = [(step, (first, *others, scalars))]
+    launches = [launch(settings, slots, run, scalars, repeats)]
     if repeats:
         slots.ready = Ready(settings, run, launches, None if settings.constant else packer(scalars))
     return launches
@@ -168,7 +174,7 @@ def _choose(group: dict[str, Any], variant: Variant) -> Implementation:
     if variant.shaped:
         return _fused_each if is_fused(group) else _for_each_shape
     if is_fused(group):
-        return _fused
+        return fused
     return _foreach if group.get("foreach") else _for_loop
 
 

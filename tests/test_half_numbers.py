@@ -47,7 +47,7 @@ def _fill(typing_context, draws, first, stop, result):
     def generate(context, builder, signature, arguments):
         found, *rest = arguments
         data = context.make_array(draws)(context, builder, found).data
-        return context.make_tuple(builder, signature.return_type, philox.fill(builder, data, *rest[:2], 2, rest[2]))
+        return context.make_tuple(builder, signature.return_type, philox.fill(builder, data, *rest[:2], 32, 2, rest[2]))
 
     return types.Tuple((types.voidptr, types.intp))(draws, first, stop, result), generate
 

@@ -22,6 +22,13 @@ def built(kind, options, dtype=np.float32):
     return kind([optim.Parameter(rng.standard_normal(shape).astype(dtype)) for shape in SHAPES], **options)
 
 
+HALVES = [
+    pytest.param(dtype, options, id="-".join([dtype, *options]))
+    for dtype in ("bfloat16", "float16")
+    for options in ({}, {"rounding": "stochastic", "seed": 3}, {"master_weights": True})
+]
+
+
 def params_of(optimizer):
     return [param for group in optimizer.param_groups for param in group["params"]]
 
@@ -144,6 +151,19 @@ KINDS = {
 def test_whatever_happens_between_steps_counts(name, event):
     kind, options = KINDS[name]
     pair = [built(kind, options) for _ in range(2)]
+    both(*pair, range(3))
+    for optimizer in pair:
+        event(optimizer)
+    both(*pair, range(3, 6))
+
+
+@pytest.mark.parametrize("event", [change_lr, lose_a_gradient, move_a_parameter, load, write_state, clear_all_state])
+@pytest.mark.parametrize(("dtype", "options"), HALVES)
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_whatever_happens_between_steps_of_16_bits_counts(name, dtype, options, event):
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 is of ml_dtypes")
+    kind, others = KINDS[name]
+    pair = [built(kind, others | options, getattr(ml_dtypes, dtype, dtype)) for _ in range(2)]
     both(*pair, range(3))
     for optimizer in pair:
         event(optimizer)

@@ -355,6 +355,23 @@ def test_a_kept_loop_is_described_anew_for_nothing_and_keeps_no_array_alive():
     assert watched() is None
 
 
+@pytest.mark.parametrize("options", [{}, {"rounding": "stochastic"}, {"master_weights": True}], ids=str)
+def test_a_kept_step_of_16_bits_is_shared_and_has_the_same_bits(options):
+    grads = np.random.default_rng(7).standard_normal((5, 1003)).astype(np.float16)
+    found, shared = [], []
+    for count in (1, 3):
+        optim.set_num_threads(count)
+        param = optim.Parameter(np.ones(1003, np.float16))
+        optimizer = optim.SGD([param], lr=0.1, momentum=0.9, **options)
+        for grad in grads:
+            optimizer.step(grads=[grad])
+        (launch,) = optimizer._layouts[0].slots[0].ready.launches
+        found.append(param.data.tobytes())
+        shared.append(pool.current()._job is launch[0]._job)
+    assert found[0] == found[1]
+    assert shared == [False, True]
+
+
 def test_arrays_that_cannot_be_shared_are_computed_alone():
     # Strided, and not aligned: Numba compiles others for these, and there is no telling where their elements are.
     x = np.zeros(4 * 500 + 1, np.uint8)[1:].view(np.float32)

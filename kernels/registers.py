@@ -1,0 +1,26 @@
+"""How wide the vectors are that LLVM makes of a loop."""
+
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
+_intrinsic: Any = intrinsic
+
+
+@_intrinsic
+def use_whole_registers(typing_context):
+    """Have the loops of the function that calls this use registers of 512 bits, if they lower no clock.
+
+    LLVM takes half of each: on the first processors that have them whole ones cost more than they gain. Those that came
+    later have this feature, too. Numba's cache goes by the same features.
+    """
+
+    def generate(context, builder, signature, arguments):
+        if "+avx512vbmi2" in context.codegen().magic_tuple()[-1]:
+            # llvmlite's own method refuses what it does not know.
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
