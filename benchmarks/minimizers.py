@@ -1,8 +1,10 @@
 """Time L-BFGS and CG beside torch's L-BFGS and SciPy's: whole minimizations, and an iteration on many parameters.
 
 Run ``python benchmarks/minimizers.py --json benchmarks/results/minimizers.json``. All take turns in one process and ask
-the same NumPy function for loss and gradient. The cost of an iteration is what a step takes beside its closure, and the
-limit is to read the history twice, as no form of the direction can do with less.
+the same NumPy function for loss and gradient. The cost of an iteration is what a step takes beside its closure. The
+limit of L-BFGS is to read the history twice, as no form of the direction can do with less. That of CG, in an iteration
+whose search takes its first point, is to read the parameters, the gradient, the last one and the direction once, and to
+write all but the gradient.
 """
 
 import argparse
@@ -14,18 +16,21 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from movers import move
 from timing import bind_threads, duration, print_table, ratio, summarize, write_json
 from tqdm import tqdm
 
 import refoptim as optim
 from refoptim.conformance.problems import Array, Problem, rosenbrock
 from refoptim.kernels.jit import cpu_tasks
+from refoptim.pages import long_zeros
 
 MOST, TOLERANCE, HISTORY = 100_000, 1e-5, 10
 OPTIONS = {"max_iter": MOST, "max_eval": MOST, "tolerance_grad": TOLERANCE, "tolerance_change": 0}
 SEARCHED = OPTIONS | {"history_size": HISTORY, "line_search_fn": "strong_wolfe"}
 ITERATIONS = 4
-TARGET = 1.3  # an iteration to reading the history twice
+METHODS = ("polak_ribiere", "hager_zhang")
+TARGET = 1.3  # an iteration to its limit
 
 
 class End(NamedTuple):
@@ -187,6 +192,27 @@ def torch_iterations(size: int, history: int, dtype: Any) -> Callable[[], float]
     return _timed(optimizer, closure, spent)
 
 
+def conjugate_iterations(size: int, dtype: Any, method: str) -> Callable[[], float]:
+    """Return the same of CG, on what looks like a smooth function to a search: it takes the first point."""
+    param = optim.Parameter(np.ones(size, dtype))
+    values, spent, calls = np.random.default_rng(1).standard_normal(size).astype(dtype), [0.0], 0
+    param.grad = param.data
+    optimizer = optim.CG([param], max_iter=ITERATIONS, method=method, **_ENDLESS)
+
+    def closure() -> float:
+        nonlocal calls
+        begin = perf_counter()
+        np.multiply(values, values.dtype.type(0.05 ** (calls % (ITERATIONS + 1))), out=param.grad)
+        calls += 1
+        spent[0] += perf_counter() - begin
+        return -float(calls)
+
+    run = _timed(optimizer, closure, spent)
+    if calls != ITERATIONS + 1:
+        raise RuntimeError(f"{ITERATIONS} searches took {calls - 1} points: they cannot be compared with the limit")
+    return run
+
+
 _ENDLESS = {"max_eval": MOST, "tolerance_grad": -1.0, "tolerance_change": -1e300}
 
 
@@ -230,6 +256,31 @@ def iteration(size: int, history: int, dtype: str, rounds: int) -> list[dict[str
     ]
 
 
+def conjugate(size: int, dtype: str, rounds: int) -> list[dict[str, Any]]:
+    """Time an iteration of CG beside moving the vectors that it cannot do without."""
+    length = size * np.dtype(dtype).itemsize
+    arrays = [long_zeros(length).view(dtype) for _ in range(4)]
+    runs = {f"refoptim CG, {method}": conjugate_iterations(size, dtype, method) for method in METHODS}
+
+    def limit() -> float:
+        begin = perf_counter()
+        move(*arrays)
+        return perf_counter() - begin
+
+    runs["moving"] = limit
+    samples: dict[str, list[float]] = {name: [] for name in runs}
+    limit()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            samples[name].append(run())
+    about = {"elements": size, "dtype": dtype}
+    return [
+        {**about, "contender": name, "seconds": summarize(values)._asdict()}
+        | {"to moving": ratio(samples, name, "moving")._asdict()}
+        for name, values in samples.items()
+    ]
+
+
 def main() -> None:
     """Time, print two tables, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -248,7 +299,9 @@ def main() -> None:
         print_table(header, [_whole_cells(row) for row in rows])
     plan = [(n, h, kind) for n in options.sizes for h in options.histories for kind in ("float32", "float64")]
     timed = [row for case in tqdm(plan, desc="iterations") for row in iteration(*case, options.rounds)]
-    print_table(["iteration", "contender", "time", f"to reading (target {TARGET})"], [_cells(row) for row in timed])
+    sizes = [(n, kind) for n in options.sizes for kind in ("float32", "float64")]
+    timed += [row for case in tqdm(sizes, desc="conjugate") for row in conjugate(*case, options.rounds)]
+    print_table(["iteration", "contender", "time", f"to its limit (target {TARGET})"], [_cells(row) for row in timed])
     settings = {"rounds": options.rounds, "tolerance": TOLERANCE, "iterations": ITERATIONS, "target": TARGET}
     write_json(options.json, "minimizers", settings, [*rows, *timed])
 
@@ -259,8 +312,10 @@ def _whole_cells(row: dict[str, Any]) -> list[str]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    what = f"{row['elements']:,} x {row['history']} {row['dtype']}"
-    return [what, row["contender"], duration(row["seconds"]["median"]), _spread(row["to reading"])]
+    history = f" x {row['history']}" if "history" in row else ""
+    limit = row["to reading"] if history else row["to moving"]
+    what = f"{row['elements']:,}{history} {row['dtype']}"
+    return [what, row["contender"], duration(row["seconds"]["median"]), _spread(limit)]
 
 
 def _spread(found: dict[str, float]) -> str:

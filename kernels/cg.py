@@ -1,7 +1,6 @@
 """Conjugate gradients: the rule of the direction, and its factors, which are made of dot products."""
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule, cpu_tasks
 from refoptim.kernels.lanes import dot_any_chunk, vector
 from refoptim.kernels.measures import Measured, Sums, is_long, measured
-from refoptim.kernels.memory import assign, empty, temporaries
+from refoptim.kernels.memory import assign, temporaries
 from refoptim.kernels.pairs import CHUNK, rounded
 from refoptim.kernels.products import addresses
 from refoptim.kernels.reductions import TURN, dot, largest_chunk, sum_of_chunks
@@ -40,27 +39,34 @@ def cg_direction_cpu(d, g, scalars):
 
 
 @cpu_tasks
-def measured_direction_cpu(new, d, g, scalars, high, low, largest, first, stop):
+def measured_direction_cpu(new, others, g, scalars, high, low, largest, first, stop):
     """Write chunks of the next direction, the sums of their products with the gradient, and how large they are."""
     h = Scalars(*unpack(Scalars, scalars))
     for chunk in range(first, stop):
         start = chunk * CHUNK
-        for k in range(start, min(start + CHUNK, d.size)):
-            new[k] = _cg_direction_cpu(widen(d[k], h), widen(g[k], h), h)
+        part, gradient = new[start : start + CHUNK], g[start : start + CHUNK]
+        if others.size:
+            # In place, because a vector that may be another one is no vector loop's.
+            d = vector(g, others[0])[start : start + CHUNK]
+            for k in range(part.size):
+                part[k] = d[k]
+        for k in range(part.size):
+            part[k] = _cg_direction_cpu(widen(part[k], h), widen(gradient[k], h), h)
         high[chunk], low[chunk] = dot_any_chunk(new, g, start)
         largest[chunk] = largest_chunk(new, start)
 
 
-def direction(g: Any, d: Any, beta: float, empty: Callable[..., Any] = empty) -> Measured:
-    """Return the next direction, as a new vector, measured along the gradient."""
+def direction(new: Any, g: Any, d: Any, beta: float) -> Measured:
+    """Write the next direction into a vector, which may be the last one. Return it, measured along the gradient."""
     with np.errstate(over="ignore"):
         scalars = np.array((beta,), g.dtype)
-    new = empty(g.size, g.dtype, g)
     if is_long(g):
         sums = Sums(g.size)
-        measured_direction_cpu.run(sums.chunks, TURN, 3 * g.nbytes, new, d, g, scalars, *sums.arrays)
+        others = addresses([] if new is d else [d])
+        measured_direction_cpu.run(sums.chunks, TURN, 3 * g.nbytes, new, others, g, scalars, *sums.arrays)
         return sums.measured(new)
-    assign(new, d)
+    if new is not d:
+        assign(new, d)
     cg_direction_cpu(new, g, scalars)
     return measured(new, g)
 

@@ -7,7 +7,7 @@ import math
 
 from numba import float64
 
-from refoptim.kernels.arithmetic import absolute, maximum, minimum, sqrt
+from refoptim.kernels.arithmetic import absolute, fma, maximum, minimum, sqrt
 from refoptim.kernels.jit import cuda, gpu_kernel, gpu_part, gpu_rule
 from refoptim.kernels.lanes_gpu import ROWS, begun, take_few, take_rows
 from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, add, product, rounded
@@ -20,6 +20,16 @@ _INFINITY = math.inf
 def _product_taken(high, low, x, y, _):
     a, b = _product_gpu(x, y)
     return _add_gpu(high, low, a, b)
+
+
+@gpu_part
+def _product_chained(total, unused, x, y, _):
+    return fma(x, y, total), unused
+
+
+@gpu_part
+def _chains_joined(total, unused, other, _):
+    return total + other, unused
 
 
 @gpu_part
@@ -107,6 +117,12 @@ def _fold_chunk(take, join, begin, arrays, whole, size, h, found, column):
 @gpu_kernel
 def dot_gpu(x, y, whole, sums, column):
     _fold_chunk(_product_taken, _add_gpu, 0.0, (x, y), whole, CHUNK, 0, sums, column)
+
+
+@gpu_kernel
+def chains_gpu(x, y, whole, sums, column):
+    """Sum the products of float32 numbers as :mod:`refoptim.kernels.chains` does."""
+    _fold_chunk(_product_chained, _chains_joined, 0.0, (x, y), whole, CHUNK, 0, sums, column)
 
 
 @gpu_kernel

@@ -24,7 +24,6 @@ _ROWS = CHUNK // LANES
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
-_wide = ir.VectorType(ir.DoubleType(), STRIP)
 
 
 @_intrinsic
@@ -58,39 +57,48 @@ def _sum_strip(typing_context, sums, x, ys, strip, ahead):
                 (x, x, *ys), (arguments[1], arguments[4], *cgutils.unpack_tuple(builder, arguments[2])), strict=True
             )
         )
-        zero = ir.Constant(_wide, [0.0] * STRIP)
+        wide = strip_of(STRIP)
+        zero = ir.Constant(wide, [0.0] * STRIP)
         pairs = [[cgutils.alloca_once_value(builder, zero) for _ in range(2)] for _ in others]
         start = builder.mul(strip, strip.type(STRIP))
         with cgutils.for_range(builder, strip.type(_ROWS)) as row:
             at = builder.add(start, builder.mul(row.index, strip.type(LANES)))
-            a = _load(builder, first, at)
+            a = load(builder, first, at)
             for other, pair in zip(others, pairs, strict=True):
-                _add_product(builder, pair, a, _load(builder, other, at), exact=itemsize < 8)
+                add_product(builder, pair, a, load(builder, other, at), exact=itemsize < 8)
             turn = builder.add(builder.mul(strip, strip.type(_ROWS)), row.index)
             place = builder.gep(following, [builder.mul(turn, strip.type(STRIP))])
             ask_for(builder, place, STRIP * itemsize, cache=2)
         data = context.make_array(sums)(context, builder, arguments[0]).data
         for i, part in enumerate(part for pair in pairs for part in pair):
             place = builder.gep(data, [builder.add(start, strip.type(i * LANES))])
-            builder.store(builder.load(part), builder.bitcast(place, _wide.as_pointer()), align=8)
+            builder.store(builder.load(part), builder.bitcast(place, wide.as_pointer()), align=8)
         return context.get_dummy_value()
 
     return types.void(sums, x, ys, strip, ahead), generate
 
 
-def _load(builder, data, index):
+def strip_of(width):
+    """Return the type of so many neighbours as float64."""
+    return ir.VectorType(ir.DoubleType(), width)
+
+
+def load(builder, data, index, width=STRIP):
     """Load neighbours, as float64."""
-    kind = data.type.pointee
-    place = builder.bitcast(builder.gep(data, [index]), ir.VectorType(kind, STRIP).as_pointer())
+    kind, wide = data.type.pointee, strip_of(width)
+    place = builder.bitcast(builder.gep(data, [index]), ir.VectorType(kind, width).as_pointer())
     # The start of a vector is aligned for an element, not for a register.
     values = builder.load(place, align=4 if isinstance(kind, ir.FloatType) else 8)
-    return values if values.type == _wide else builder.fpext(values, _wide)
+    return values if values.type == wide else builder.fpext(values, wide)
 
 
-def _add_product(builder, pair, a, b, exact):
+def add_product(builder, pair, a, b, exact):
     """Add a product to a pair, as :mod:`refoptim.kernels.pairs` says; an exact one leaves nothing to the low half."""
     high, low = map(builder.load, pair)
-    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_wide, [_wide] * 3), f"llvm.fma.v{STRIP}f64")
+    wide = high.type
+    fma = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(wide, [wide] * 3), f"llvm.fma.v{wide.count}f64"
+    )
     if exact:
         # Where the product is exact, to add it in the same operation has the same bits.
         total = builder.call(fma, [a, b, high])

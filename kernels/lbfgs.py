@@ -37,9 +37,10 @@ def lbfgs_step_cpu(s, scalars):
 
 
 def pair(y: Any, s: Any, g: Any, before: Any, d: Any, t: float) -> None:
-    """Write the change of the gradient and the step."""
+    """Write the change of the gradient and the step, which may lie where the last gradient and direction do."""
     add(y, g, before, -1.0)
-    assign(s, d)
+    if s is not d:
+        assign(s, d)
     _scale(s, t)
 
 

@@ -11,38 +11,15 @@ import numpy as np
 
 from refoptim.kernels import reductions_gpu as gpu
 from refoptim.kernels.arithmetic import fma
+from refoptim.kernels.chains import STRIP, sum_products
 from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks
-from refoptim.kernels.lanes import dot_any_chunk, dot_whole_chunk, vector
+from refoptim.kernels.lanes import dot_any_chunk, vector
 from refoptim.kernels.memory import on_gpu, temporaries
 from refoptim.kernels.pairs import CHUNK, LANES, rounded
 from refoptim.kernels.reductions import TURN, dot_chunk, largest_chunk, pairs_cpu
 
 _rounded_cpu = cpu_rule(rounded)
 _sum_pairs = pairs_cpu.serial
-
-
-@cpu_part
-def _products_of_chunk(like, rows, columns, high, low, chunk, wide, lanes):
-    start, end, done = chunk * CHUNK, (chunk + 1) * CHUNK, 0
-    if end <= like.size:
-        while done + 2 <= columns.size:
-            # They meet every row: to widen them once saves a third of the instructions of float32.
-            for j in range(2):
-                y, column = vector(like, columns[done + j])[start:end], wide[j]
-                for k in range(CHUNK):
-                    column[k] = y[k]
-            for i in range(rows.size):
-                # What comes next is the next row, or the first one's next chunk.
-                turns = (i + 1) // rows.size
-                ahead = vector(like, rows[i + 1 - turns * rows.size])[start + turns * CHUNK :]
-                dot_whole_chunk(lanes, vector(like, rows[i])[start:], (wide[0], wide[1]), ahead)
-                for j in range(2):
-                    high[i, done + j, chunk], low[i, done + j, chunk] = lanes[j, 0, 0], lanes[j, 1, 0]
-            done += 2
-    for j in range(done, columns.size):
-        for i in range(rows.size):
-            x, y = vector(like, rows[i]), vector(like, columns[j])
-            high[i, j, chunk], low[i, j, chunk] = dot_chunk(x, y, start, end)
 
 
 @cpu_loop
@@ -63,16 +40,38 @@ def products_cpu(g, pair, factor, rows, columns, high, low, first, stop):
 
     A pair, if there is one, is written chunk by chunk before it meets the others: g minus a vector, another scaled.
     """
-    wide, lanes = np.empty((2, CHUNK)), np.empty((2, 2, LANES))
+    both, lanes = np.empty((2, CHUNK // LANES * STRIP // g.itemsize)), np.empty((rows.size, 2, 2, LANES))
+    space = np.empty(CHUNK, g.dtype)
     for chunk in range(first, stop):
         if pair.size:
             start, end = chunk * CHUNK, min((chunk + 1) * CHUNK, g.size)
-            y, s, before, d = vector(g, pair[0]), vector(g, pair[1]), vector(g, pair[2]), vector(g, pair[3])
-            for k in range(start, end):
-                y[k] = g[k] - before[k]
-            for k in range(start, end):
-                s[k] = factor[0] * d[k]
-        _products_of_chunk(g, rows, columns, high, low, chunk, wide, lanes)
+            y, s = vector(g, pair[0])[start:end], vector(g, pair[1])[start:end]
+            # In place, because a vector that is another one is no vector loop's.
+            if pair[2] != pair[0]:
+                _assign(y, vector(g, pair[2])[start:end])
+            if pair[3] != pair[1]:
+                _assign(s, vector(g, pair[3])[start:end])
+            _difference(y, g[start:end])
+            _scaled(s, factor[0])
+        sum_products(g, rows, columns, high, low, chunk, both, lanes, space)
+
+
+@cpu_part
+def _assign(z, x):
+    for k in range(z.size):
+        z[k] = x[k]
+
+
+@cpu_part
+def _difference(y, g):
+    for k in range(y.size):
+        y[k] = g[k] - y[k]
+
+
+@cpu_part
+def _scaled(s, factor):
+    for k in range(s.size):
+        s[k] = factor * s[k]
 
 
 @cpu_tasks
@@ -149,7 +148,8 @@ def products(rows: Sequence[Any], columns: Sequence[Any], pair: Sequence[Any] = 
     if on_gpu(like):
         with temporaries(like) as empty:
             # The host waits once all of them are on their way.
-            sums = [[gpu.total(gpu.products(y), [x], empty) for y in columns] for x in rows]
+            term = gpu.products if like.size <= CHUNK or like.dtype.itemsize == 8 else gpu.chains
+            sums = [[gpu.total(term(y), [x], empty) for y in columns] for x in rows]
             return np.array([[rounded(*gpu.numbers(pair)) for pair in row] for row in sums])
     shape = len(rows), len(columns)
     totals = np.empty(shape)
@@ -157,8 +157,9 @@ def products(rows: Sequence[Any], columns: Sequence[Any], pair: Sequence[Any] = 
         # As float64, which they are in a sum anyway: what is compiled for other short sums serves these.
         short_products_cpu.serial(np.array(rows, np.float64), np.array(columns, np.float64), totals, 0, like.size)
         return totals
-    high, low = np.empty((2, *shape, -(-like.size // CHUNK)))
-    chunks, moved = high.shape[2], (len(rows) + len(columns)) * like.nbytes
+    chunks = -(-like.size // CHUNK)
+    high, low = np.empty((2, *shape, chunks))
+    moved = (len(rows) + len(columns)) * like.nbytes
     factor = np.ones(1, like.dtype) if factor is None else factor
     arguments = addresses(pair), factor, addresses(rows), addresses(columns), high, low
     products_cpu.run(chunks, TURN, moved, like, *arguments)

@@ -30,6 +30,15 @@ def products(y: Any) -> Term:
     return term
 
 
+def chains(y: Any) -> Term:
+    """Return what sums these products, of float32 numbers, as passes over many vectors do."""
+
+    def term(x: Any, sums: Any, column: int) -> None:
+        _launch(folds_gpu.chains_gpu, (x, y), sums, column)
+
+    return term
+
+
 def squares(part: Any, sums: Any, column: int) -> None:
     """Sum the squares."""
     _launch(folds_gpu.squares_gpu, (part,), sums, column)

@@ -121,12 +121,14 @@ class Minimizer(Optimizer):
         self, group: dict[str, Any], objective: Objective, memory: Memory, loss: float, grad: "Measured"
     ) -> None:
         """Go on from the current point until a limit or a tolerance is met."""
-        lr, tolerance_change = number("lr", group["lr"]), group["tolerance_change"]
+        lr, tolerance_change, last = number("lr", group["lr"]), group["tolerance_change"], None
         for iterations_left in reversed(range(group["max_iter"])):
             memory["n_iter"] += 1
-            d, size, slope = self._direction(group, memory, grad)
+            # The state's vectors stay, and those that a search has come back to.
+            free = last is not None and last is not grad.vector
+            d, size, slope = self._direction(group, memory, grad, free)
             t = lr * self._first_t(memory, loss, grad.vector, slope)
-            before = loss
+            before, last = loss, grad.vector
             memory |= {"d": d, "t": t, "prev_flat_grad": grad.vector, "prev_loss": loss}
             if slope > -tolerance_change:
                 return
@@ -150,19 +152,25 @@ class Minimizer(Optimizer):
 
     def _search(self, objective: Objective, start: Trial, d: Array, size: float, t: float) -> Trial:
         """Move to the best point that is found on a line."""
-        x = objective.point()
+        x, here = objective.point(), None
 
         def trial(t: float) -> Trial:
+            nonlocal here
+            here = t
             objective.move(x, d, t)
             loss, grad = objective.evaluate(d)
             return Trial(t, loss, grad.product, grad)
 
         found = strong_wolfe(trial, start, t, size, max_eval=objective.left, c2=self.curvature)
-        objective.move(x, d, found.t)
+        if found.t != here:
+            objective.move(x, d, found.t)
         return found
 
-    def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured") -> "Measured":
-        """Return the direction of this iteration, measured along the gradient; take note of what later ones need."""
+    def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured", free: bool) -> "Measured":
+        """Return the direction of this iteration, measured along the gradient; take note of what later ones need.
+
+        If they are free, the last direction and gradient may be written over.
+        """
         raise NotImplementedError
 
     def _steepest(self, grad: "Measured") -> "Measured":

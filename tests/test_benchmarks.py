@@ -153,9 +153,11 @@ def test_minimizers(tmp_path):
     found, printed = report(
         tmp_path, "minimizers.py", "--without-problems", "--sizes", "5000", "--histories", "2", "--rounds", "2"
     )
-    contenders = ["refoptim", *["torch"] * HAS_TORCH, "reading"]
+    lbfgs = ["refoptim", *["torch"] * HAS_TORCH, "reading"]
+    cg = ["refoptim CG, polak_ribiere", "refoptim CG, hager_zhang", "moving"]
     assert [(row["dtype"], row["contender"]) for row in found["rows"]] == [
-        (dtype, contender) for dtype in ("float32", "float64") for contender in contenders
+        (dtype, contender) for contenders in (lbfgs, cg) for dtype in ("float32", "float64") for contender in contenders
     ]
-    assert all(row["to reading"]["median"] > 0 for row in found["rows"])
-    assert printed.count("5,000 x 2") == len(found["rows"])
+    limits = ["to reading"] * 2 * len(lbfgs) + ["to moving"] * 2 * len(cg)
+    assert all(row[limit]["median"] > 0 for row, limit in zip(found["rows"], limits, strict=True))
+    assert printed.count("5,000 x 2") == 2 * len(lbfgs)

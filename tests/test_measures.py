@@ -7,6 +7,7 @@ from refoptim.kernels import cg, lbfgs
 from refoptim.kernels.jit import SERIAL_BELOW
 from refoptim.kernels.measures import copy, copy_measured
 from refoptim.kernels.pairs import CHUNK
+from refoptim.kernels.products import products
 from refoptim.kernels.reductions import dot, largest_magnitude, sum_of_squares
 
 TYPES = [np.float32, np.float64]
@@ -53,13 +54,22 @@ def test_a_history_is_extended(size, dtype):
     y, s = g - before, dtype(0.3) * d
     np.testing.assert_array_equal(ys[-1], y)
     np.testing.assert_array_equal(steps[-1], s)
-    assert (curvature, square) == (dot(s, y), sum_of_squares(y))
+    assert [curvature, square] == products([s, y], [y])[:, 0].tolist()
     rho = [1 / dot(*pair) for pair in zip(ys, steps)]
     found, factors = history.direction(g, ys, steps, rho, 0.5)
     # What was computed ahead is what is computed anew, also from copies of the lists.
     again, same = lbfgs.History().direction(g, list(ys), list(steps), rho, 0.5)
     assert (found.vector.tobytes(), found[1:], factors) == (again.vector.tobytes(), again[1:], same)
     assert found[1:] == (largest_magnitude(found.vector), dot(found.vector, g))
+
+
+def test_a_pair_lies_where_the_last_gradient_and_direction_did(size, dtype):
+    g, before, d, *rest = vectors(7, size, dtype)
+    ys, steps = rest[:2], rest[2:]
+    new = [*ys, np.empty_like(g)], [*steps, np.empty_like(g)]
+    expected = lbfgs.History().extend(g, before, d, 0.3, *new)
+    assert lbfgs.History().extend(g, before, d, 0.3, [*ys, before], [*steps, d]) == expected
+    assert (before.tobytes(), d.tobytes()) == (new[0][-1].tobytes(), new[1][-1].tobytes())
 
 
 def test_a_pair_that_is_left_out_leaves_the_others_known(size, dtype):
@@ -83,8 +93,10 @@ def test_products_of_conjugate_gradients(size, dtype, count):
 
 def test_a_conjugate_direction(size, dtype):
     g, d = vectors(2, size, dtype)
-    found = cg.direction(g, d, 0.7)
     expected = d.copy()
     cg.cg_direction_cpu(expected, g, np.array((0.7,), dtype))
-    assert found.vector.tobytes() == expected.tobytes()
-    assert found[1:] == (largest_magnitude(expected), dot(expected, g))
+    for new in (np.empty_like(d), d):
+        found = cg.direction(new, g, d, 0.7)
+        assert found.vector is new
+        assert new.tobytes() == expected.tobytes()
+        assert found[1:] == (largest_magnitude(expected), dot(expected, g))

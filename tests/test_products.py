@@ -1,6 +1,7 @@
 """Passes over many vectors give the bits of one loop after the other."""
 
 import copy
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ import pytest
 import refoptim as optim
 from refoptim.kernels import lbfgs
 from refoptim.kernels.jit import SERIAL_BELOW
-from refoptim.kernels.pairs import CHUNK
+from refoptim.kernels.pairs import CHUNK, LANES, rounded
 from refoptim.kernels.products import products
-from refoptim.kernels.reductions import dot, largest_magnitude
+from refoptim.kernels.reductions import dot, largest_magnitude, sum_of_chunks
 from refoptim.kernels.vectors import add, negative
 
 TYPES = [np.float32, np.float64]
@@ -25,14 +26,37 @@ def vectors(count, size, dtype, seed=1, decades=6):
     ]
 
 
+def by_the_tree(x, y):
+    """Return the product of two vectors, which in float32 is a chain in each lane of a chunk."""
+    if x.size <= CHUNK or x.dtype == np.float64:
+        return dot(x, y)
+    terms = np.zeros(-(-x.size // CHUNK) * CHUNK)
+    terms[: x.size] = x.astype(np.float64) * y
+    lanes = np.zeros((terms.size // CHUNK, LANES))
+    for row in terms.reshape(-1, CHUNK // LANES, LANES).swapaxes(0, 1):
+        lanes = lanes + row
+    while (width := lanes.shape[1] // 2) > 0:
+        lanes = lanes[:, :width] + lanes[:, width:]
+    high = lanes[:, 0].copy()
+    return rounded(*sum_of_chunks(high, np.zeros_like(high)))
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("rows", "columns"), [(0, 1), (1, 1), (3, 2), (2, 3), (5, 5)])
-def test_products_have_the_bits_of_dot(rows, columns, size, dtype):
+def test_products_have_the_bits_of_one_after_the_other(rows, columns, size, dtype):
     left, right = vectors(rows, size, dtype), vectors(columns, size, dtype, seed=2)
     found = products(left, right)
     assert found.shape == (rows, columns)
-    assert found.tolist() == [[dot(x, y) for y in right] for x in left]
+    assert found.tolist() == [[by_the_tree(x, y) for y in right] for x in left]
+
+
+@pytest.mark.parametrize("size", [CHUNK + 1, 9 * CHUNK])
+def test_products_of_float32_are_within_40_roundings(size):
+    x, y = vectors(2, size, np.float32)
+    terms = [Fraction(a) * Fraction(b) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+    error = abs(Fraction(products([x], [y])[0, 0]) - sum(terms))
+    assert error <= 40 * sum(map(abs, terms)) / 2**53
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -40,7 +64,8 @@ def test_products_have_the_bits_of_dot(rows, columns, size, dtype):
 def test_products_of_what_is_not_finite(special, dtype):
     x, y, z = vectors(3, 2 * CHUNK, dtype)
     x[5], y[5] = special
-    np.testing.assert_array_equal(products([x], [y, z]), [[dot(x, y), dot(x, z)]])
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(products([x], [y, z]), [[by_the_tree(x, y), by_the_tree(x, z)]])
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -21,6 +21,7 @@ from numba import types
 from refoptim.kernels import folds_gpu, memory, reductions_gpu
 from refoptim.kernels.jit import cuda
 from refoptim.kernels.lanes_gpu import ROWS
+from refoptim.kernels.products import products
 from refoptim.kernels.reductions import CHUNK, dot, largest_magnitude, norm, sum_of_magnitudes
 
 TYPES = [np.float32, np.float64]
@@ -43,7 +44,13 @@ def compare():
     numbers, cancelling = (getattr(import_module("test_reductions"), name) for name in ("numbers", "cancelling"))
     x, y = cancelling(CHUNK + 1), numbers(CHUNK + 1)
     cases = [(dot, (x, y)), (norm, (x,)), (sum_of_magnitudes, (x.astype(np.float32),))]
+    cases += [(product, (a, b)) for a, b in [(x, y), (x.astype(np.float32), y.astype(np.float32))]]
     return [str(case) for case in cases if differ(*case)]
+
+
+def product(x, y):
+    """Return the product as that of one of many vectors."""
+    return products([x], [y])[0, 0]
 
 
 def compare_small():
@@ -137,6 +144,17 @@ def test_ptx_holds_these_operations_and_no_others(monkeypatch, name, dtype, capa
     # A thread asks for all that it takes from ROWS rows at once, 16 bytes of each.
     accesses = [(kind, int(count) * int(bits)) for kind, count, bits in re.findall(WIDE, ptx)]
     assert accesses == [("ld", 128)] * ROWS * arrays
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["cc80", "cc90"])
+def test_ptx_of_chains_adds_a_product_in_one_operation(monkeypatch, capability):
+    real, pairs = array_of(np.float32, 1), array_of(np.float64, 2)
+    ptx = compiled(monkeypatch, "chains_gpu", [real, real, types.boolean, pairs, types.intp], capability)
+    found = Counter(re.findall(r"^\s*(?:@!?%p\d+\s+)?(fma|mul|div|add|sub)(?:\.rn)?\.f(?:32|64)", ptx, re.MULTILINE))
+    # Nothing beside the products but the halvings of the lanes.
+    assert found == {"fma": found["fma"], "add": 7}
+    assert found["fma"] >= 4 * ROWS
+    assert ".local" not in ptx
 
 
 # A compiler may load numbers as the integers of their bits.

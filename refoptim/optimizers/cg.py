@@ -106,7 +106,7 @@ class CG(Minimizer):
         if options["line_search_fn"] is None:
             raise RuntimeError("CG needs line_search_fn='strong_wolfe': without it directions are not conjugate")
 
-    def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured") -> "Measured":
+    def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured", free: bool) -> "Measured":
         if memory["n_iter"] == 1:
             return self._steepest(grad)
         g, before, d = grad.vector, memory["prev_flat_grad"], memory["d"]
@@ -116,7 +116,7 @@ class CG(Minimizer):
         else:
             products = kernels.cg.products(g, before, d, 7)
             beta = kernels.cg.hager_zhang(products, _ETA)
-        new = kernels.cg.direction(g, d, beta, self._vectors.empty)
+        new = kernels.cg.direction(d if free else self._vectors.empty(g.size, g.dtype, g), g, d, beta)
         return new if -new.product >= _LEAST_DESCENT * products.gg else self._steepest(grad)
 
     def _first_t(self, memory: Memory, loss: float, grad: Array, slope: float) -> float:

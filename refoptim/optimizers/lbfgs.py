@@ -108,11 +108,11 @@ class LBFGS(Minimizer):
         if index(options["history_size"]) < 1:
             raise ValueError(f"Invalid history_size: {options['history_size']}; it must be at least 1")
 
-    def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured") -> "Measured":
+    def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured", free: bool) -> "Measured":
         if memory["n_iter"] == 1:
             memory |= {"old_dirs": [], "old_stps": [], "ro": [], "H_diag": 1}
             return self._steepest(grad)
-        self._remember(group["history_size"], memory, grad.vector)
+        self._remember(group["history_size"], memory, grad.vector, free)
         ys, steps, rho = memory["old_dirs"], memory["old_stps"], memory["ro"]
         d, alpha = self._history.direction(grad.vector, ys, steps, rho, memory["H_diag"], self._vectors.empty)
         memory["al"] = [*alpha, *[None] * (group["history_size"] - len(alpha))]
@@ -121,11 +121,11 @@ class LBFGS(Minimizer):
     def _first_t(self, memory: Memory, loss: float, grad: Array, slope: float) -> float:
         return steepest_t(grad) if memory["n_iter"] == 1 else 1.0
 
-    def _remember(self, most: int, memory: Memory, grad: Array) -> None:
+    def _remember(self, most: int, memory: Memory, grad: Array, free: bool) -> None:
         """Keep what the last step says about the Hessian, if it says enough."""
-        y, s = (self._vectors.empty(grad.size, grad.dtype, grad) for _ in range(2))
-        ys, steps = [*memory["old_dirs"], y][-most:], [*memory["old_stps"], s][-most:]
         before, d, t = memory["prev_flat_grad"], memory["d"], memory["t"]
+        y, s = (before, d) if free else (self._vectors.empty(grad.size, grad.dtype, grad) for _ in range(2))
+        ys, steps = [*memory["old_dirs"], y][-most:], [*memory["old_stps"], s][-most:]
         curvature, square = self._history.extend(grad, before, d, t, ys, steps)
         if curvature > _LEAST_CURVATURE:
             rho = [*memory["ro"], 1.0 / curvature][-most:]
