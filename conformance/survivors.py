@@ -92,5 +92,6 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
     "Both branches compute the same but beyond the range of float32, which tests/test_edges.py is about.": tuple(
         f"adadelta: adadelta: is_double(g) -> {wrong}" for wrong in ("g", "True", "False")
     ),
+    "A sign is 1 or -1.": tuple(f"sgd: sgd: h.sign < 0 -> {wrong}" for wrong in ("h.sign <= 0", "h.sign < 1")),
     "Any number below 0 says it.": ("adafactor: Adafactor._options: -1.0 -> -2.0",),
 }

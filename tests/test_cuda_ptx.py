@@ -56,7 +56,7 @@ EXACT = ("absolute", "maximum", "minimum", "limited", "by_sign")
 
 
 class Traced:
-    """A number that knows how it was computed, and answers ``!= 0`` as the options at hand say."""
+    """A number that knows how it was computed, and answers ``!= 0`` and ``< 0`` as the options at hand say."""
 
     def __init__(self, trace, operation, *operands):
         self.trace, self.operation, self.operands = trace, operation, operands
@@ -82,7 +82,8 @@ class Traced:
         assert other == 0
         return self.trace.options.setdefault(self.operation, True)
 
-    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = None
+    __lt__ = __ne__
+    __eq__ = __le__ = __gt__ = __ge__ = None
     __hash__ = None
 
 

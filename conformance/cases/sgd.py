@@ -55,11 +55,12 @@ RULE_MUTANTS = (
             ("weight decay dropped", _DECAY, "g"),
             ("weight decay with the wrong sign", _DECAY, "fma(-h.weight_decay, theta, g)"),
             ("weight decay not multiplied by the parameter", _DECAY, "fma(h.weight_decay, g, g)"),
-            ("maximize ignored", "h.sign * g", "g"),
             ("climbs instead of descending", "fma(-h.lr", "fma(h.lr"),
             ("learning rate dropped", "fma(-h.lr", "fma(-h.sign * h.sign"),
         )
     ),
+    RuleMutant("maximize ignored", "sgd", "g = -g", "g = g"),
+    *(RuleMutant("maximize ignored", rule, "h.sign * g", "g") for rule in ("momentum", "nesterov")),
     RuleMutant("maximize turns the decay too", "sgd", "fma(-h.lr, g, theta)", "fma(-h.lr * h.sign, g, theta)"),
     *(
         RuleMutant(name, rule, f"b = fma(h.momentum, b, {g})", wrong.format(g=g))
