@@ -8,11 +8,12 @@ import numpy as np
 from refoptim.kernels.arithmetic import fma, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule, cpu_tasks
 from refoptim.kernels.lanes import dot_any_chunk, vector
+from refoptim.kernels.magnitudes import largest_chunk
 from refoptim.kernels.measures import Measured, Sums, is_long, measured
 from refoptim.kernels.memory import assign, temporaries
 from refoptim.kernels.pairs import CHUNK, rounded
-from refoptim.kernels.products import addresses
-from refoptim.kernels.reductions import TURN, dot, largest_chunk, sum_of_chunks
+from refoptim.kernels.products import addresses, product
+from refoptim.kernels.reductions import TURN, sum_of_chunks
 from refoptim.kernels.strips import gpu_elementwise
 from refoptim.kernels.vectors import add
 
@@ -112,7 +113,7 @@ def products(g: Any, before: Any, d: Any, count: int) -> Products:
         y = empty(g.size, g.dtype)
         add(y, g, before, -1.0)
         pairs = [(g, g), (before, before), (g, y), (y, y), (d, y), (d, g), (d, d)]
-        return Products(*(dot(*pair) for pair in pairs[:count]))
+        return Products(*(product(*pair) for pair in pairs[:count]))
 
 
 def polak_ribiere(p: Products) -> float:

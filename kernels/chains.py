@@ -1,7 +1,6 @@
 """Sums of products of many vectors with a few others, in one pass over the memory.
 
-The tree is that of :mod:`refoptim.kernels.reductions`, and for float64 its bits. Products of float32 numbers are exact
-in float64, whose roundings are so far below theirs that within a chunk a sum is one number: a lane is a chain of fmas.
+The bits are those of :mod:`refoptim.kernels.lanes`.
 
 Columns meet all rows strip by strip, two at a time, as float64 side by side, where they stay in the first cache. Rows
 are too far apart for the processor to fetch them in advance, so that the loop asks for what comes soon.
@@ -15,15 +14,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels.jit import cpu_part
-from refoptim.kernels.lanes import add_product, load, strip_of, vector
+from refoptim.kernels.lanes import add_product, fold, load, strip_of, vector, whole
 from refoptim.kernels.pairs import CHUNK, LANES
 from refoptim.kernels.prefetch import LINE, ask_for
 
 _ROWS = CHUNK // LANES
 # How many bytes of a row of lanes are a strip, and how many vectors ahead the memory is asked for one.
 STRIP, _AHEAD = 2 * LINE, 4
-# How many lanes are folded at a time.
-_LOADED = 8
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -52,10 +49,7 @@ def _sum_strip(typing_context, lanes, x, columns, strip, ahead):
             for i, pair in enumerate(pairs):
                 place = builder.mul(builder.add(row.index, strip.type(i * _ROWS)), strip.type(width))
                 b = load(builder, both, place, width)
-                if itemsize < 8:
-                    _add_to_chain(builder, pair[0], a, b)
-                else:
-                    add_product(builder, pair, a, b, exact=False)
+                add_product(builder, pair, a, b, is_exact=itemsize < 8)
             ask_for(builder, builder.gep(following, [at]), STRIP, cache=2)
         for i, part in enumerate(part for pair in pairs for part in pair):
             place = builder.gep(data, [builder.add(start, strip.type(i * LANES))])
@@ -63,64 +57,6 @@ def _sum_strip(typing_context, lanes, x, columns, strip, ahead):
         return context.get_dummy_value()
 
     return types.void(lanes, x, columns, strip, ahead), generate
-
-
-def _add_to_chain(builder, chain, a, b):
-    """Add a product in one operation."""
-    kind = ir.FunctionType(a.type, [a.type] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{a.type.count}f64")
-    builder.store(builder.call(fma, [a, b, builder.load(chain)]), chain)
-
-
-@_intrinsic
-def _fold(typing_context, lanes, like):
-    """Return what is left of pairs of lanes after the upper half was added to the lower half, again and again."""
-    pair, is_exact = types.UniTuple(types.float64, 2), like.dtype.bitwidth < 64
-
-    def generate(context, builder, signature, arguments):
-        data, index = context.make_array(lanes)(context, builder, arguments[0]).data, ir.IntType(64)
-        parts = [
-            [load(builder, data, index(half * LANES + i), _LOADED) for half in range(2)]
-            for i in range(0, LANES, _LOADED)
-        ]
-        while len(parts) > 1:
-            half = len(parts) // 2
-            parts = [_add(builder, *both, is_exact) for both in zip(parts[:half], parts[half:], strict=True)]
-        (left,), width = parts, _LOADED
-        while width > 1:
-            width //= 2
-            lower, upper = ([_neighbours(builder, x, first, width) for x in left] for first in (0, width))
-            left = _add(builder, lower, upper, is_exact)
-        return context.make_tuple(builder, pair, [builder.extract_element(x, ir.IntType(32)(0)) for x in left])
-
-    return pair(lanes, like), generate
-
-
-def _add(builder, x, y, is_exact):
-    """Add pairs as :mod:`refoptim.kernels.pairs` says, or their first halves."""
-    (high, low), (a, b) = x, y
-    total = builder.fadd(high, a)
-    if is_exact:
-        return total, low
-    added = builder.fsub(total, high)
-    lost = builder.fadd(builder.fsub(high, builder.fsub(total, added)), builder.fsub(a, added))
-    return total, builder.fadd(builder.fadd(low, b), lost)
-
-
-def _neighbours(builder, x, first, width):
-    """Return a part of a vector."""
-    places = ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(first, first + width)))
-    return builder.shuffle_vector(x, x, places)
-
-
-@cpu_part
-def _whole(chunk, space):
-    """Return a chunk, or a copy in a whole one with zeros behind it if it is cut short."""
-    if chunk.size >= CHUNK:
-        return chunk
-    for k in range(CHUNK):
-        space[k] = chunk[k] if k < chunk.size else 0.0
-    return space
 
 
 @cpu_part
@@ -146,15 +82,15 @@ def sum_products(like, rows, columns, high, low, chunk, both, lanes, space):
         # Of an odd number the last one is taken twice.
         right = min(left + 1, columns.size - 1)
         for strip in range(LANES // width):
-            _widen(_whole(vector(like, columns[left])[start:], space), strip, both[0])
-            _widen(_whole(vector(like, columns[right])[start:], space), strip, both[1])
+            _widen(whole(vector(like, columns[left])[start:], space), strip, both[0])
+            _widen(whole(vector(like, columns[right])[start:], space), strip, both[1])
             # Behind the last row come the next lanes of the first one, or those of its next chunk.
             here = start + strip * width
             there = here + width if (strip + 1) * width < LANES else start + CHUNK
             for i in range(rows.size):
                 k = i + rows_ahead
                 ahead = vector(like, rows[k])[here:] if k < rows.size else vector(like, rows[k - rows.size])[there:]
-                _sum_strip(lanes[i], _whole(vector(like, rows[i])[start:], space), both, strip, ahead)
+                _sum_strip(lanes[i], whole(vector(like, rows[i])[start:], space), both, strip, ahead)
         for i in range(rows.size):
             for j, column in ((0, left), (1, right)):
-                high[i, column, chunk], low[i, column, chunk] = _fold(lanes[i, j], like)
+                high[i, column, chunk], low[i, column, chunk] = fold(lanes[i, j], like)

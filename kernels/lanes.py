@@ -1,4 +1,7 @@
-"""A chunk of the tree of sums with its lanes in registers, for loops that read many vectors.
+"""A chunk of the tree of sums with its lanes in registers, for loops over vectors of more than a chunk.
+
+For float64 it has the bits of :mod:`refoptim.kernels.reductions`. Products of float32 numbers are exact in float64,
+whose roundings are so far below theirs that within a chunk a sum is one number: a lane is a chain of fmas.
 
 Compiled from Python, a loop over the lanes keeps them in memory, and LLVM takes half of AVX-512's registers. Here they
 are LLVM's own vectors: 16 lanes go down the rows of a chunk, then the next 16. Rows are too far apart for the
@@ -16,11 +19,12 @@ from numba.extending import intrinsic
 from refoptim.kernels.jit import cpu_part
 from refoptim.kernels.pairs import CHUNK, LANES
 from refoptim.kernels.prefetch import ask_for
-from refoptim.kernels.reductions import dot_chunk, fold_lanes
 
 # As many lanes as two of the widest registers hold.
 STRIP = 16
 _ROWS = CHUNK // LANES
+# How many lanes are folded at a time.
+_LOADED = 8
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -41,41 +45,33 @@ def vector(typing_context, like, address):
 
 
 @_intrinsic
-def _sum_strip(typing_context, sums, x, ys, strip, ahead):
-    """Sum the products of x with each of ys, over a whole chunk and the lanes of one strip, as pairs.
+def _sum_strip(typing_context, lanes, x, y, strip, ahead):
+    """Write the sums of the products of two vectors over a whole chunk and the lanes of one strip.
 
-    The numbers in ys are of the type of x, but may lie there as float64. Each strip also asks for its share of the
-    chunk that is ahead.
+    Meanwhile the memory is asked for the strip's share of what is ahead.
     """
     itemsize = x.dtype.bitwidth // 8
 
     def generate(context, builder, signature, arguments):
         strip = arguments[3]
-        first, following, *others = (
-            context.make_array(kind)(context, builder, array).data
-            for kind, array in zip(
-                (x, x, *ys), (arguments[1], arguments[4], *cgutils.unpack_tuple(builder, arguments[2])), strict=True
-            )
+        sums, first, other, following = (
+            context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in (0, 1, 2, 4)
         )
-        wide = strip_of(STRIP)
-        zero = ir.Constant(wide, [0.0] * STRIP)
-        pairs = [[cgutils.alloca_once_value(builder, zero) for _ in range(2)] for _ in others]
+        zero = ir.Constant(strip_of(STRIP), [0.0] * STRIP)
+        pair = [cgutils.alloca_once_value(builder, zero) for _ in range(2)]
         start = builder.mul(strip, strip.type(STRIP))
         with cgutils.for_range(builder, strip.type(_ROWS)) as row:
             at = builder.add(start, builder.mul(row.index, strip.type(LANES)))
-            a = load(builder, first, at)
-            for other, pair in zip(others, pairs, strict=True):
-                add_product(builder, pair, a, load(builder, other, at), exact=itemsize < 8)
+            add_product(builder, pair, load(builder, first, at), load(builder, other, at), is_exact=itemsize < 8)
             turn = builder.add(builder.mul(strip, strip.type(_ROWS)), row.index)
             place = builder.gep(following, [builder.mul(turn, strip.type(STRIP))])
             ask_for(builder, place, STRIP * itemsize, cache=2)
-        data = context.make_array(sums)(context, builder, arguments[0]).data
-        for i, part in enumerate(part for pair in pairs for part in pair):
-            place = builder.gep(data, [builder.add(start, strip.type(i * LANES))])
-            builder.store(builder.load(part), builder.bitcast(place, wide.as_pointer()), align=8)
+        for i, part in enumerate(pair):
+            place = builder.gep(sums, [builder.add(start, strip.type(i * LANES))])
+            builder.store(builder.load(part), builder.bitcast(place, zero.type.as_pointer()), align=8)
         return context.get_dummy_value()
 
-    return types.void(sums, x, ys, strip, ahead), generate
+    return types.void(lanes, x, y, strip, ahead), generate
 
 
 def strip_of(width):
@@ -92,39 +88,81 @@ def load(builder, data, index, width=STRIP):
     return values if values.type == wide else builder.fpext(values, wide)
 
 
-def add_product(builder, pair, a, b, exact):
-    """Add a product to a pair, as :mod:`refoptim.kernels.pairs` says; an exact one leaves nothing to the low half."""
+def add_product(builder, pair, a, b, is_exact):
+    """Add a product to a pair, as :mod:`refoptim.kernels.pairs` says; an exact one to its first half, with an fma."""
     high, low = map(builder.load, pair)
-    wide = high.type
-    fma = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(wide, [wide] * 3), f"llvm.fma.v{wide.count}f64"
-    )
-    if exact:
-        # Where the product is exact, to add it in the same operation has the same bits.
-        total = builder.call(fma, [a, b, high])
-        added = builder.fsub(total, high)
-        rest = builder.call(fma, [a, b, builder.fneg(added)])
-    else:
-        product = builder.fmul(a, b)
-        total = builder.fadd(high, product)
-        added = builder.fsub(total, high)
-        rest = builder.fsub(product, added)
-        low = builder.fadd(low, builder.call(fma, [a, b, builder.fneg(product)]))
+    kind = ir.FunctionType(a.type, [a.type] * 3)
+    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{a.type.count}f64")
+    if is_exact:
+        builder.store(builder.call(fma, [a, b, high]), pair[0])
+        return
+    product = builder.fmul(a, b)
+    total = builder.fadd(high, product)
+    added = builder.fsub(total, high)
+    rest = builder.fsub(product, added)
+    low = builder.fadd(low, builder.call(fma, [a, b, builder.fneg(product)]))
     lost = builder.fadd(builder.fsub(high, builder.fsub(total, added)), rest)
     builder.store(total, pair[0])
     builder.store(builder.fadd(low, lost), pair[1])
 
 
-@cpu_part
-def dot_whole_chunk(lanes, x, ys, ahead):
-    """Sum the products of x with each of ys over the first chunk of them, into the first column of the lanes' pairs.
+@_intrinsic
+def fold(typing_context, lanes, like):
+    """Return what is left of pairs of lanes after the upper half was added to the lower half, again and again."""
+    pair, is_exact = types.UniTuple(types.float64, 2), like.dtype.bitwidth < 64
 
-    What is asked for meanwhile is the first chunk of what is ahead.
-    """
+    def generate(context, builder, signature, arguments):
+        data, index = context.make_array(lanes)(context, builder, arguments[0]).data, ir.IntType(64)
+        parts = [
+            [load(builder, data, index(half * LANES + i), _LOADED) for half in range(2)]
+            for i in range(0, LANES, _LOADED)
+        ]
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [_add(builder, *both, is_exact) for both in zip(parts[:half], parts[half:], strict=True)]
+        (left,), width = parts, _LOADED
+        while width > 1:
+            width //= 2
+            lower, upper = ([_neighbours(builder, x, first, width) for x in left] for first in (0, width))
+            left = _add(builder, lower, upper, is_exact)
+        return context.make_tuple(builder, pair, [builder.extract_element(x, ir.IntType(32)(0)) for x in left])
+
+    return pair(lanes, like), generate
+
+
+def _add(builder, x, y, is_exact):
+    """Add pairs as :mod:`refoptim.kernels.pairs` says, or their first halves."""
+    (high, low), (a, b) = x, y
+    total = builder.fadd(high, a)
+    if is_exact:
+        return total, low
+    added = builder.fsub(total, high)
+    lost = builder.fadd(builder.fsub(high, builder.fsub(total, added)), builder.fsub(a, added))
+    return total, builder.fadd(builder.fadd(low, b), lost)
+
+
+def _neighbours(builder, x, first, width):
+    """Return a part of a vector."""
+    places = ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(first, first + width)))
+    return builder.shuffle_vector(x, x, places)
+
+
+@cpu_part
+def whole(chunk, space):
+    """Return a chunk, or a copy in a whole one with zeros behind it if it is cut short."""
+    if chunk.size >= CHUNK:
+        return chunk
+    for k in range(CHUNK):
+        space[k] = chunk[k] if k < chunk.size else 0.0
+    return space
+
+
+@cpu_part
+def _dot_whole_chunk(x, y, ahead):
+    lanes = np.empty((2, LANES))
     for strip in range(LANES // STRIP):
-        _sum_strip(lanes, x, ys, strip, ahead)
-    for i in range(len(ys)):
-        lanes[i, 0, 0], lanes[i, 1, 0] = fold_lanes(lanes[i, 0], lanes[i, 1])
+        _sum_strip(lanes, x, y, strip, ahead)
+    return fold(lanes, x)
 
 
 @cpu_part
@@ -132,7 +170,6 @@ def dot_any_chunk(x, y, start):
     """Return the sum of the products of two vectors over the chunk that starts here, which may be cut short."""
     stop = start + CHUNK
     if stop > x.size:
-        return dot_chunk(x, y, start, stop)
-    lanes = np.empty((1, 2, LANES))
-    dot_whole_chunk(lanes, x[start:], (y[start:],), y[stop:])
-    return lanes[0, 0, 0], lanes[0, 1, 0]
+        a, b = whole(x[start:], np.empty(CHUNK, x.dtype)), whole(y[start:], np.empty(CHUNK, y.dtype))
+        return _dot_whole_chunk(a, b, a)
+    return _dot_whole_chunk(x[start:], y[start:], y[stop:])

@@ -6,9 +6,11 @@ import numpy as np
 
 from refoptim.kernels.jit import cpu_tasks
 from refoptim.kernels.lanes import dot_any_chunk
+from refoptim.kernels.magnitudes import largest_chunk
 from refoptim.kernels.memory import assign, on_gpu
 from refoptim.kernels.pairs import CHUNK, rounded
-from refoptim.kernels.reductions import TURN, dot, largest_chunk, largest_magnitude, sum_of_chunks
+from refoptim.kernels.products import product
+from refoptim.kernels.reductions import TURN, largest_magnitude, sum_of_chunks
 
 
 class Measured(NamedTuple):
@@ -38,7 +40,8 @@ def copy_cpu(z, x, y, high, low, largest, first, stop):
         part = z[start : start + CHUNK]
         for k in range(part.size):
             part[k] = x[start + k]
-        largest[chunk] = largest_chunk(z, start)
+        if largest.size:
+            largest[chunk] = largest_chunk(z, start)
         if y.size:
             high[chunk], low[chunk] = dot_any_chunk(z, y, start)
 
@@ -53,13 +56,14 @@ def measured(x: Any, y: Any = None) -> Measured:
     if is_long(x) and x.flags.writeable:
         # A copy onto itself: the loop that other vectors have compiled.
         return _copy(x, x, x[:0] if y is None else y)
-    return Measured(x, largest_magnitude(x), 0.0 if y is None else dot(x, y))
+    return Measured(x, largest_magnitude(x), 0.0 if y is None else product(x, y))
 
 
 def copy(z: Any, x: Any) -> None:
     """Copy a flat array into another one, on several threads if they are of one type."""
     if is_long(z) and x.dtype == z.dtype:
-        _copy(z, x, z[:0])
+        nothing = np.empty(0)
+        copy_cpu.run(-(-z.size // CHUNK), TURN, 2 * z.nbytes, z, x, z[:0], nothing, nothing, nothing)
     else:
         assign(z, x)
 

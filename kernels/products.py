@@ -14,9 +14,10 @@ from refoptim.kernels.arithmetic import fma
 from refoptim.kernels.chains import STRIP, sum_products
 from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks
 from refoptim.kernels.lanes import dot_any_chunk, vector
+from refoptim.kernels.magnitudes import largest_chunk
 from refoptim.kernels.memory import on_gpu, temporaries
 from refoptim.kernels.pairs import CHUNK, LANES, rounded
-from refoptim.kernels.reductions import TURN, dot_chunk, largest_chunk, pairs_cpu
+from refoptim.kernels.reductions import TURN, dot, dot_chunk, pairs_cpu
 
 _rounded_cpu = cpu_rule(rounded)
 _sum_pairs = pairs_cpu.serial
@@ -129,6 +130,11 @@ def chain_cpu(d, rows, factors):
     for i in range(factors.size):
         for k in range(d.size):
             d[k] = fma(factors[i], rows[i, k], d[k])
+
+
+def product(x: Any, y: Any) -> float:
+    """Return the dot product of two vectors, as passes over many have it."""
+    return float(products([x], [y])[0, 0]) if x.size > CHUNK and x.dtype.itemsize < 8 else dot(x, y)
 
 
 def addresses(vectors: Sequence[Any]) -> Any:

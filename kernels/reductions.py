@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numba import float64
 
 from refoptim.kernels import reductions_gpu as gpu
-from refoptim.kernels.arithmetic import absolute, maximum
 from refoptim.kernels.half import as_bits
 from refoptim.kernels.half_arrays import number, widened
 from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks, renamed
+from refoptim.kernels.magnitudes import largest_chunk
 from refoptim.kernels.memory import on_gpu, temporaries, to_host
 from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, add, magnitude, pair, product, rounded
 
@@ -92,19 +91,6 @@ def pairs_cpu(high, low):
             # In place: what is written over has been read.
             high[i], low[i] = _pairs_chunk(high, low, i * LANES, (i + 1) * LANES)
         high, low = high[:sums], low[:sums]
-
-
-@cpu_part
-def largest_chunk(x, start):
-    largest = np.zeros(LANES)
-    for row in range(start, min(start + CHUNK, x.size), LANES):
-        xs = x[row : row + LANES]
-        for lane in range(xs.size):
-            largest[lane] = maximum(largest[lane], absolute(float64(number(xs[lane]))))
-    result = largest[0]
-    for lane in range(1, LANES):
-        result = maximum(result, largest[lane])
-    return result
 
 
 @cpu_tasks

@@ -7,8 +7,8 @@ from refoptim.kernels import cg, lbfgs
 from refoptim.kernels.jit import SERIAL_BELOW
 from refoptim.kernels.measures import copy, copy_measured
 from refoptim.kernels.pairs import CHUNK
-from refoptim.kernels.products import products
-from refoptim.kernels.reductions import dot, largest_magnitude, sum_of_squares
+from refoptim.kernels.products import product, products
+from refoptim.kernels.reductions import largest_magnitude
 
 TYPES = [np.float32, np.float64]
 SIZES = [1, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 7, SERIAL_BELOW // 4 + 129]
@@ -25,7 +25,7 @@ def test_a_copy_is_measured(size, dtype):
     x, y = vectors(2, size, dtype)
     x[size // 2] = -9
     z = np.full_like(x, np.nan)
-    assert copy_measured(z, x, y)[1:] == (9, dot(x, y))
+    assert copy_measured(z, x, y)[1:] == (9, product(x, y))
     np.testing.assert_array_equal(z, x)
     assert copy_measured(z, y)[1:] == (largest_magnitude(y), 0)
     np.testing.assert_array_equal(z, y)
@@ -37,7 +37,7 @@ def test_a_copy_from_any_type(size, dtype, other):
     z = np.zeros(size, dtype)
     copy(z, x)
     np.testing.assert_array_equal(z, x.astype(dtype))
-    assert copy_measured(z, x, z).product == sum_of_squares(z)
+    assert copy_measured(z, x, z).product == product(z, z)
 
 
 def test_what_is_not_a_number_is_the_largest(size, dtype):
@@ -55,12 +55,12 @@ def test_a_history_is_extended(size, dtype):
     np.testing.assert_array_equal(ys[-1], y)
     np.testing.assert_array_equal(steps[-1], s)
     assert [curvature, square] == products([s, y], [y])[:, 0].tolist()
-    rho = [1 / dot(*pair) for pair in zip(ys, steps)]
+    rho = [1 / product(*pair) for pair in zip(ys, steps)]
     found, factors = history.direction(g, ys, steps, rho, 0.5)
     # What was computed ahead is what is computed anew, also from copies of the lists.
     again, same = lbfgs.History().direction(g, list(ys), list(steps), rho, 0.5)
     assert (found.vector.tobytes(), found[1:], factors) == (again.vector.tobytes(), again[1:], same)
-    assert found[1:] == (largest_magnitude(found.vector), dot(found.vector, g))
+    assert found[1:] == (largest_magnitude(found.vector), product(found.vector, g))
 
 
 def test_a_pair_lies_where_the_last_gradient_and_direction_did(size, dtype):
@@ -75,7 +75,7 @@ def test_a_pair_lies_where_the_last_gradient_and_direction_did(size, dtype):
 def test_a_pair_that_is_left_out_leaves_the_others_known(size, dtype):
     g, before, d, *rest = vectors(9, size, dtype)
     ys, steps, new = rest[:2], rest[2:4], rest[4:]
-    history, rho = lbfgs.History(), [1 / dot(*pair) for pair in zip(ys, steps)]
+    history, rho = lbfgs.History(), [1 / product(*pair) for pair in zip(ys, steps)]
     history.direction(g, ys, steps, rho, 0.5)
     history.extend(g, before, d, 0.3, [ys[1], new[0]], [steps[1], new[1]])
     found, _ = history.direction(before, ys, steps, rho, 0.5)
@@ -88,7 +88,8 @@ def test_products_of_conjugate_gradients(size, dtype, count):
     g, b, d = vectors(3, size, dtype)
     named = {"g": g, "b": b, "d": d, "y": g - b}
     found = cg.products(g, b, d, count)
-    assert [getattr(found, pair) for pair in METHODS[count]] == [dot(*map(named.get, pair)) for pair in METHODS[count]]
+    expected = [product(*map(named.get, pair)) for pair in METHODS[count]]
+    assert [getattr(found, pair) for pair in METHODS[count]] == expected
 
 
 def test_a_conjugate_direction(size, dtype):
@@ -99,4 +100,4 @@ def test_a_conjugate_direction(size, dtype):
         found = cg.direction(new, g, d, 0.7)
         assert found.vector is new
         assert new.tobytes() == expected.tobytes()
-        assert found[1:] == (largest_magnitude(expected), dot(expected, g))
+        assert found[1:] == (largest_magnitude(expected), product(expected, g))

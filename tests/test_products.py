@@ -10,7 +10,7 @@ import refoptim as optim
 from refoptim.kernels import lbfgs
 from refoptim.kernels.jit import SERIAL_BELOW
 from refoptim.kernels.pairs import CHUNK, LANES, rounded
-from refoptim.kernels.products import products
+from refoptim.kernels.products import product, products
 from refoptim.kernels.reductions import dot, largest_magnitude, sum_of_chunks
 from refoptim.kernels.vectors import add, negative
 
@@ -104,7 +104,7 @@ def test_a_sum_has_the_bits_of_one_loop_after_the_other(size, dtype):
         add(expected, expected, s, factor)
     found = lbfgs._sum(g, ys, steps, alpha, 0.3, beta)
     assert found.vector.tobytes() == expected.tobytes()
-    assert found[1:] == (largest_magnitude(expected), dot(expected, g))
+    assert found[1:] == (largest_magnitude(expected), product(expected, g))
 
 
 def pairs(count, size, seed=4):
