@@ -69,7 +69,7 @@ class HalfKernels:
         self, arrays: tuple[Any, ...], scalars: Any, draws: Any, position: Any = None, result: int = 0
     ) -> None:
         """Step arrays, given where the random bits are. Where there is a position, that counts the steps."""
-        others = (Draws(*map(int, draws), result), *(() if position is None else (position,)))
+        others = (Draws(*map(int, draws))._replace(result=result), *(() if position is None else (position,)))
         self._drawn.launch_with(arrays, self._scalars(scalars), *others)
 
     def _scalars(self, scalars: Any) -> Any:

@@ -41,6 +41,7 @@ def fused(settings: Settings, slots: Slots, run: Run, scalars: Any, position: An
 
 def _launch(settings: Settings, slots: Slots, run: Run, scalars: Array, kept: bool) -> Launch:
     """Return the launch of a loop on the CPU, which may be kept."""
+    loop: Any
     loop, arguments = fused(settings, slots, run, scalars)
     return loop.kept(*arguments) if kept and isinstance(loop, kernels.half_loops.HalfLoop) else (loop, arguments)
 
