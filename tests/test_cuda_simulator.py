@@ -22,7 +22,7 @@ PRECISIONS = {
     "wide": (np.float32, np.float64),
 }
 # Around a strip, around a block, several blocks, none, one.
-SIZES = [0, 1, 3, 4, 5, 31, 32, 97, 150]
+SIZES = [0, 1, 3, 4, 5, 32, 97]
 # Several blocks and what is left over: with all options, the others with two sets of them.
 USUAL = 97
 # How many elements behind an aligned address the arrays start, in turn, and the sizes to try that with.

@@ -71,7 +71,7 @@ def bits(optimizer):
 
 
 def the_bits_of_the_cpu():
-    for name, way, dtype in product(OPTIMIZERS, WAYS, (BFLOAT16, FLOAT16)):
+    for (name, way), dtype in zip(product(OPTIMIZERS, WAYS), cycle((BFLOAT16, FLOAT16))):
         built = [
             steps(build(name, device, dtype, **WAYS[way]), range(3), missing={(1, 1)}) for device in ("cuda", "cpu")
         ]
