@@ -228,6 +228,23 @@ def _timed(optimizer: Any, closure: Callable[[], float], spent: list[float]) -> 
     return run
 
 
+def beside(
+    runs: dict[str, Callable[[], float]], name: str, limit: Callable[[], float], rounds: int, about: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return a row for each of these and their limit, which take turns. Each call returns how long it took."""
+    runs = {**runs, name: limit}
+    samples: dict[str, list[float]] = {contender: [] for contender in runs}
+    limit()
+    for _ in range(rounds):
+        for contender, run in runs.items():
+            samples[contender].append(run())
+    return [
+        {**about, "contender": contender, "seconds": summarize(values)._asdict()}
+        | {f"to {name}": ratio(samples, contender, name)._asdict()}
+        for contender, values in samples.items()
+    ]
+
+
 def iteration(size: int, history: int, dtype: str, rounds: int) -> list[dict[str, Any]]:
     """Time an iteration beside reading the history twice."""
     memory = np.ones(2 * history * size * np.dtype(dtype).itemsize // 8, np.int64)
@@ -242,18 +259,8 @@ def iteration(size: int, history: int, dtype: str, rounds: int) -> list[dict[str
             read.run(sums.size, 1, memory.nbytes, memory, sums)
         return perf_counter() - begin
 
-    runs["reading"] = limit
-    samples: dict[str, list[float]] = {name: [] for name in runs}
-    limit()
-    for _ in range(rounds):
-        for name, run in runs.items():
-            samples[name].append(run())
     about = {"elements": size, "history": history, "dtype": dtype}
-    return [
-        {**about, "contender": name, "seconds": summarize(values)._asdict()}
-        | {"to reading": ratio(samples, name, "reading")._asdict()}
-        for name, values in samples.items()
-    ]
+    return beside(runs, "reading", limit, rounds, about)
 
 
 def conjugate(size: int, dtype: str, rounds: int) -> list[dict[str, Any]]:
@@ -267,18 +274,7 @@ def conjugate(size: int, dtype: str, rounds: int) -> list[dict[str, Any]]:
         move(*arrays)
         return perf_counter() - begin
 
-    runs["moving"] = limit
-    samples: dict[str, list[float]] = {name: [] for name in runs}
-    limit()
-    for _ in range(rounds):
-        for name, run in runs.items():
-            samples[name].append(run())
-    about = {"elements": size, "dtype": dtype}
-    return [
-        {**about, "contender": name, "seconds": summarize(values)._asdict()}
-        | {"to moving": ratio(samples, name, "moving")._asdict()}
-        for name, values in samples.items()
-    ]
+    return beside(runs, "moving", limit, rounds, {"elements": size, "dtype": dtype})
 
 
 def main() -> None:

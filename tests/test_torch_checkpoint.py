@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import saving
 
 import refoptim as optim
 from refoptim import Parameter, SparseGrad
@@ -10,13 +11,8 @@ from refoptim.conformance.tolerances import CLOSE
 torch = pytest.importorskip("torch")
 
 CASES = [
-    ("SGD", {"lr": 0.1}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
-    ("Adam", {"lr": 0.05}),
-    ("Adam", {"lr": 0.05, "amsgrad": True, "weight_decay": 0.1}),
+    *saving.CASES,
     ("Adam", {"lr": 0.05, "decoupled_weight_decay": True, "weight_decay": 0.1}),
-    ("AdamW", {"lr": 0.05, "betas": (0.8, 0.95)}),
     ("AdamW", {"lr": 0.05, "amsgrad": True, "maximize": True}),
     ("Adamax", {"lr": 0.05, "weight_decay": 0.1}),
     ("NAdam", {"lr": 0.05}),
