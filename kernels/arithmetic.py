@@ -10,9 +10,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
+
+from refoptim.kernels import operations
 
 # The overloads are left to LLVM to inline, which it always does: with Numba's own inlining (inline="always") numba-cuda
 # took a variable that is handed to an overload after another use for undefined, and computed with 0.
@@ -99,69 +100,43 @@ def _fma(typing_context, a, b, c):
 
     def generate(context, builder, signature, arguments):
         pairs = zip(arguments, signature.args, strict=True)
-        return builder.fma(*(context.cast(builder, value, kind, widest) for value, kind in pairs))
+        return operations.fma(builder, *(context.cast(builder, value, kind, widest) for value, kind in pairs))
 
     return widest(a, b, c), generate
 
 
 @_intrinsic
 def _sqrt(typing_context, x):
-    def generate(context, builder, signature, arguments):
-        return builder.call(builder.module.declare_intrinsic("llvm.sqrt", [arguments[0].type]), arguments)
-
-    return x(x), generate
+    return x(x), _generating(operations.sqrt)
 
 
 @_intrinsic
 def _maximum(typing_context, a, b):
-    def generate(context, builder, signature, arguments):
-        a, b = arguments
-        chosen = builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
-        return builder.select(chosen, a, b)
-
-    return a(a, a), generate
+    return a(a, a), _generating(operations.maximum)
 
 
 @_intrinsic
 def _minimum(typing_context, a, b):
-    def generate(context, builder, signature, arguments):
-        a, b = arguments
-        chosen = builder.or_(builder.fcmp_ordered("<", a, b), builder.fcmp_unordered("uno", a, a))
-        return builder.select(chosen, a, b)
-
-    return a(a, a), generate
+    return a(a, a), _generating(operations.minimum)
 
 
 @_intrinsic
 def _limited(typing_context, x, least, most):
-    def generate(context, builder, signature, arguments):
-        x, least, most = arguments
-        x = builder.select(builder.fcmp_ordered("<", x, least), least, x)
-        return builder.select(builder.fcmp_ordered(">", x, most), most, x)
-
-    return x(x, x, x), generate
+    return x(x, x, x), _generating(operations.limited)
 
 
 @_intrinsic
 def _absolute(typing_context, x):
-    def generate(context, builder, signature, arguments):
-        # NVVM does not know llvm.fabs.
-        bits = ir.IntType(x.bitwidth)
-        rest = builder.and_(builder.bitcast(arguments[0], bits), bits((1 << x.bitwidth - 1) - 1))
-        return builder.bitcast(rest, arguments[0].type)
-
-    return x(x), generate
+    return x(x), _generating(operations.absolute)
 
 
 @_intrinsic
 def _by_sign(typing_context, x, negative, zero, positive):
-    def generate(context, builder, signature, arguments):
-        x, negative, zero, positive = arguments
-        nothing = x.type(0.0)
-        rest = builder.select(builder.fcmp_ordered("<", x, nothing), negative, zero)
-        return builder.select(builder.fcmp_ordered(">", x, nothing), positive, rest)
+    return x(x, x, x, x), _generating(operations.by_sign)
 
-    return x(x, x, x, x), generate
+
+def _generating(operation: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda context, builder, signature, arguments: operation(builder, *arguments)
 
 
 @_intrinsic
@@ -196,6 +171,10 @@ def _unpack(typing_context, kind, scalars):
     return record(kind, scalars), generate
 
 
+def _alike(*kinds: Any) -> bool:
+    return len(set(kinds)) == 1 and isinstance(kinds[0], types.Float)
+
+
 @overload(fma, target="generic")
 def _compile_fma(a, b, c):
     if all(isinstance(argument, types.Float) for argument in (a, b, c)):
@@ -205,22 +184,22 @@ def _compile_fma(a, b, c):
 
 @overload(sqrt, target="generic")
 def _compile_sqrt(x):
-    return lambda x: _sqrt(x)
+    return (lambda x: _sqrt(x)) if isinstance(x, types.Float) else None
 
 
 @overload(maximum, target="generic")
 def _compile_maximum(a, b):
-    return (lambda a, b: _maximum(a, b)) if a == b else None
+    return (lambda a, b: _maximum(a, b)) if _alike(a, b) else None
 
 
 @overload(minimum, target="generic")
 def _compile_minimum(a, b):
-    return (lambda a, b: _minimum(a, b)) if a == b else None
+    return (lambda a, b: _minimum(a, b)) if _alike(a, b) else None
 
 
 @overload(limited, target="generic")
 def _compile_limited(x, least, most):
-    return (lambda x, least, most: _limited(x, least, most)) if x == least == most else None
+    return (lambda x, least, most: _limited(x, least, most)) if _alike(x, least, most) else None
 
 
 @overload(absolute, target="generic")
@@ -230,7 +209,7 @@ def _compile_absolute(x):
 
 @overload(by_sign, target="generic")
 def _compile_by_sign(x, negative, zero, positive):
-    if x == negative == zero == positive:
+    if _alike(x, negative, zero, positive):
         return lambda x, negative, zero, positive: _by_sign(x, negative, zero, positive)
     return None
 

@@ -323,12 +323,12 @@ def loaded(function: FunctionType) -> FunctionType:
     return FunctionType(function.__code__, names, function.__name__, None, function.__closure__)
 
 
-def loop_of(rule: FunctionType, loop: FunctionType, name: str, compiled: Any) -> FunctionType:
-    """Return the copy of a loop that names a rule, compiled, and the rule's Scalars. It belongs to the rule's file."""
+def loop_of(rule: FunctionType, loop: FunctionType, name: str, compiled: Any, **others: Any) -> FunctionType:
+    """Return the copy of a loop that names a rule, compiled, its Scalars, and others. It belongs to the rule's file."""
     code, own = loop.__code__, rule.__code__
     # Numba's cache looks there.
     code = code.replace(co_filename=own.co_filename, co_firstlineno=own.co_firstlineno, co_qualname=name)
-    names = loop.__globals__ | {"rule": compiled, "Scalars": rule.__globals__["Scalars"]}
+    names = loop.__globals__ | {"rule": compiled, "Scalars": rule.__globals__["Scalars"]} | others
     return renamed(FunctionType(code, names), name, rule.__module__)
 
 

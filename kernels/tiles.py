@@ -1,30 +1,24 @@
-"""The CPU loops that ask for what they will need, and step what has arrived, tile by tile.
+"""The CPU loops that compute in float64 over float32: pack by pack, and asking for what they will need.
 
 A processor looks ahead at some hundred operations. Where an element takes many, those belong to elements that are near,
-and the memory is not asked for others: the loop waits and computes in turn. Asked some tiles ahead, it does both at
+and the memory is not asked for others: the loop waits and computes in turn. Asked some packs ahead, it does both at
 once. The hint is never wrong: behind the end of an array it asks for nothing.
 
-The loops are made from the rule.
+The loops are made from the rule. What is left at the end is a pack, too, of which some places are nobody's.
 """
 
 from types import FunctionType
 from typing import Any
 
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 from refoptim.kernels.arithmetic import unpack
-from refoptim.kernels.calls import call_of, changed
-from refoptim.kernels.division import ByMultiplication
 from refoptim.kernels.jit import CpuLoop, cpu_loop, loop_of, renamed
-from refoptim.kernels.prefetch import ask_for
+from refoptim.kernels.pack_steps import ask, begin, begin_first, divides_once, end, end_first, step, step_first
+from refoptim.kernels.packs import WIDTH
 
-# In elements: what is stepped at a time, and how far ahead the memory is asked.
-TILE, AHEAD = 64, 512
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
+# How many elements ahead the memory is asked.
+AHEAD = 512
 
 # What the loops below name, and the copy for each rule has of its own.
 rule: Any = None
@@ -33,16 +27,31 @@ Scalars: Any = None
 
 def _over(rule, arrays, h):
     size = arrays[0].size
-    whole = size - size % TILE
-    for start in range(0, whole, TILE):
-        _ask(arrays, start + AHEAD)
-        for i in range(start, start + TILE):
-            _step(rule, arrays, i, h)
-    for i in range(whole, size):
-        _step(rule, arrays, i, h)
+    whole = size - size % WIDTH
+    for i in range(0, whole, WIDTH):
+        ask(arrays, i + AHEAD)
+        step(rule, arrays, i, h, None)
+    if whole < size:
+        step_first(rule, arrays, whole, size - whole, h, None)
 
 
-over = njit(inline="always", error_model="numpy")(_over)
+def _over_in_stages(rule, arrays, h):
+    size = arrays[0].size
+    whole = size - size % WIDTH
+    if whole > 0:
+        waiting = begin(rule, arrays, 0, h, None)
+        for i in range(WIDTH, whole, WIDTH):
+            ask(arrays, i + AHEAD)
+            following = begin(rule, arrays, i, h, None)
+            end(rule, arrays, i - WIDTH, h, waiting)
+            waiting = following
+        end(rule, arrays, whole - WIDTH, h, waiting)
+    if whole < size:
+        count = size - whole
+        end_first(rule, arrays, whole, count, h, begin_first(rule, arrays, whole, count, h, None))
+
+
+over, over_in_stages = (njit(inline="always", error_model="numpy")(loop) for loop in (_over, _over_in_stages))
 
 
 def _one(a, scalars):
@@ -71,42 +80,7 @@ _LOOPS = {1: _one, 2: _two, 3: _three, 4: _four, 5: _five}
 
 def tiled(rule: FunctionType) -> CpuLoop:
     """Return a rule's loop for arrays of float32 and scalars of float64. It takes what the rule's own loop takes."""
-    options: Any = {"error_model": "numpy", "pipeline_class": ByMultiplication}
-    compiled = njit(**options)(renamed(rule, f"{rule.__name__}_multiplied", rule.__module__))
+    compiled = njit(error_model="numpy")(renamed(rule, f"{rule.__name__}_of_packs", rule.__module__))
     loop = _LOOPS[rule.__code__.co_argcount - 1]
-    return cpu_loop(loop_of(rule, loop, f"{rule.__name__}_tiled", compiled))
-
-
-@_intrinsic
-def _step(typing_context, rule, arrays, i, h):
-    """Step element i."""
-    wide = h[0]
-    call, results = call_of(typing_context, rule, len(arrays), h)
-
-    def generate(context, builder, signature, arguments):
-        _, values, i, scalars = arguments
-        places = list(_places(context, builder, arrays, values, i))
-        numbers = [context.cast(builder, builder.load(place), x.dtype, wide) for x, place in zip(arrays, places)]
-        for target, new in zip(changed(len(arrays), results), call(context, builder, numbers, scalars)):
-            builder.store(context.cast(builder, new, wide, arrays[target].dtype), places[target])
-        return context.get_dummy_value()
-
-    return types.void(rule, arrays, i, h), generate
-
-
-@_intrinsic
-def _ask(typing_context, arrays, i):
-    """Have a tile of each array fetched, from element i on. There need not be one."""
-
-    def generate(context, builder, signature, arguments):
-        for x, place in zip(arrays, _places(context, builder, arrays, *arguments)):
-            ask_for(builder, place, TILE * x.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.void(arrays, i), generate
-
-
-def _places(context: Any, builder: Any, arrays: Any, value: Any, i: Any) -> Any:
-    """Yield where element i of each array is."""
-    for x, item in zip(arrays, cgutils.unpack_tuple(builder, value)):
-        yield cgutils.get_item_pointer(context, builder, x, context.make_array(x)(context, builder, item), [i])
+    stages = over_in_stages if divides_once(rule) else over
+    return cpu_loop(loop_of(rule, loop, f"{rule.__name__}_tiled", compiled, over=stages))

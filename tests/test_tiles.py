@@ -1,4 +1,4 @@
-"""Loops over float32 that compute in float64: the bits of the rule's own loop, by multiplication and tile by tile."""
+"""Loops over float32 that compute in float64: the bits of the rule's own loop, by Newton's steps and pack by pack."""
 
 import itertools
 from importlib import import_module
@@ -6,12 +6,16 @@ from pkgutil import iter_modules
 
 import numpy as np
 import pytest
+from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
 
 from refoptim import kernels
-from refoptim.kernels.division import quotient
+from refoptim.kernels import newton, tiles
 from refoptim.kernels.jit import CpuKernel
-from refoptim.kernels.tiles import TILE
+from refoptim.kernels.packs import WIDTH
 
 MODULES = [import_module(f"refoptim.kernels.{info.name}") for info in iter_modules(kernels.__path__)]
 KERNELS = {
@@ -26,23 +30,66 @@ EVERY = [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for n
 COUNT = 200_000
 
 
-@njit(error_model="numpy")
-def quotients(a, b, out):
-    for i in range(out.size):
-        out[i] = quotient(a[i], b[i])
+def seeded():
+    """Return whether the processor has seeds for Newton's steps."""
+    return newton.has_seeds(cpu_target.target_context)
+
+
+def elementwise(generate, count, width):
+    """Return a compiled loop over so many arrays and one for results, that takes so many numbers at a time."""
+    kind = ir.DoubleType() if width == 1 else ir.VectorType(ir.DoubleType(), width)
+
+    @intrinsic
+    def step(typing_context, arrays, i):
+        def emit(context, builder, signature, arguments):
+            items = cgutils.unpack_tuple(builder, arguments[0])
+            made = [context.make_array(x)(context, builder, item) for x, item in zip(arrays, items)]
+            places = [builder.gep(array.data, [arguments[1]]) for array in made]
+            *given, out = [builder.bitcast(place, kind.as_pointer()) for place in places]
+            builder.store(generate(builder, *(builder.load(place, align=8) for place in given)), out, align=8)
+            return context.get_dummy_value()
+
+        return types.void(arrays, i), emit
+
+    @njit(error_model="numpy")
+    def loop(arrays):
+        for i in range(0, arrays[0].size, width):
+            step(arrays, i)
+
+    return loop
+
+
+@pytest.fixture(scope="module")
+def divided():
+    """Return what gives quotients by multiplication, and those of the processor."""
+    return compared(newton.quotient, 1, 2, lambda a, b: a / b)
+
+
+@pytest.fixture(scope="module")
+def rooted():
+    """Return what gives roots by multiplication, and those of the processor."""
+    if not seeded():
+        pytest.skip("this processor has no seeds")
+    return compared(newton.root, 8, 1, np.sqrt)
+
+
+def compared(generate, width, count, want):
+    loop = elementwise(generate, count, width)
+
+    def run(*arrays):
+        size = arrays[0].size
+        padded = [np.concatenate([x, np.ones(-size % width)]) for x in arrays]
+        out = np.empty_like(padded[0])
+        loop((*padded, out))
+        with np.errstate(all="ignore"):
+            return out[:size], want(*arrays)
+
+    return run
 
 
 def bits(values):
     """Return the bits of an array, the same for every NaN: which one comes out is the hardware's choice."""
     return np.where(np.isnan(values), np.nan, values).view(f"u{values.itemsize}")
-
-
-def divided(a, b):
-    """Return quotients by multiplication, and those of the processor."""
-    out = np.empty_like(a)
-    quotients(a, b, out)
-    with np.errstate(all="ignore"):
-        return out, a / b
 
 
 def random_pairs(kind):
@@ -67,7 +114,7 @@ def random_pairs(kind):
 @pytest.mark.parametrize(
     "kind", ["any", "divisors below 2", "small integers", "nearly an integer", "nearly halfway of short numbers"]
 )
-def test_a_quotient_has_the_bits_of_the_processors(kind):
+def test_a_quotient_has_the_bits_of_the_processors(divided, kind):
     out, want = divided(*random_pairs(kind))
     np.testing.assert_array_equal(out.view(np.uint64), want.view(np.uint64))
 
@@ -75,19 +122,53 @@ def test_a_quotient_has_the_bits_of_the_processors(kind):
 USUAL = [0.0, 1.0, 3.0, 2.0**-149, 2.0**128, 2.0**-298, 2.0**256, np.inf, np.nan]
 
 
-def test_what_is_no_number_and_zeros_are_divided_as_the_processor_does():
+def test_what_is_no_number_and_zeros_are_divided_as_the_processor_does(divided):
     a, b = np.array(list(itertools.product([*USUAL, *np.negative(USUAL)], repeat=2))).T.copy()
     out, want = divided(a, b)
     np.testing.assert_array_equal(bits(out), bits(want))
 
 
-def test_divisors_of_absurd_size_make_no_nan_of_numbers():
+def test_divisors_of_absurd_size_make_no_nan_of_numbers(divided):
     sizes = 2.0 ** np.array([-1074, -1060, -1024, -1023, -1022, -1021, -1020, 1020, 1021, 1022, 1023])
     sizes = np.concatenate([sizes, 1.3 * sizes, 1.9 * sizes[:-1]])
     a, b = np.array(list(itertools.product(USUAL[:-1], [*sizes, *-sizes]))).T.copy()
     out, want = divided(a, b)
     np.testing.assert_array_equal(np.isnan(out), np.isnan(want))
     np.testing.assert_array_equal(np.signbit(out)[a == 0], np.signbit(want)[a == 0])
+
+
+@pytest.mark.parametrize("kind", ["any", "between 1 and 4", "squares", "nearly squares", "nearly halfway"])
+def test_a_root_has_the_bits_of_the_processors(rooted, kind):
+    out, want = rooted(random_radicands(kind))
+    np.testing.assert_array_equal(out.view(np.uint64), want.view(np.uint64))
+
+
+def random_radicands(kind):
+    """Return numbers of any size, and those whose roots are the hardest to round."""
+    rng = np.random.default_rng(8)
+    if kind == "any":
+        return rng.uniform(1, 4, COUNT) * 2.0 ** rng.integers(-900, 900, COUNT)
+    if kind == "between 1 and 4":
+        return rng.uniform(1, 4, COUNT)
+    roots = rng.integers(2**25, 2**26, COUNT) * 1.0
+    if kind == "squares":
+        return roots**2
+    if kind == "nearly squares":
+        return np.nextafter(roots**2, rng.choice([0.0, np.inf], COUNT))
+    # The square of a number between two of 27 digits has 54: what is left of it lies beside a root between two numbers.
+    return (roots + 0.5) ** 2 + rng.choice([-1.0, 1.0], COUNT)
+
+
+def test_what_has_no_root_and_zeros_have_that_of_the_processor(rooted):
+    numbers = np.array([*USUAL, *np.negative(USUAL)])
+    out, want = rooted(numbers)
+    np.testing.assert_array_equal(bits(out), bits(want))
+
+
+def test_radicands_of_absurd_size_make_no_nan(rooted):
+    sizes = 2.0 ** np.array([-1074, -1060, -1024, -1023, -1022, -1021, 1020, 1021, 1022, 1023])
+    out, want = rooted(np.concatenate([sizes, 1.3 * sizes, 1.9 * sizes[:-1]]))
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(want))
 
 
 def arrays_for(kernel, size):
@@ -105,7 +186,7 @@ def arrays_for(kernel, size):
 def test_tiles_have_the_bits_of_the_rules_own_loop(name):
     kernel = KERNELS[name]
     scalars = np.random.default_rng(3).uniform(0.1, 0.9, len(kernel._names["Scalars"]._fields))
-    for size in (0, 1, TILE - 1, TILE, TILE + 1, 5 * TILE + 7):
+    for size in (0, 1, WIDTH - 1, WIDTH, WIDTH + 1, 5 * WIDTH + 7):
         own, other = arrays_for(kernel, size), arrays_for(kernel, size)
         kernel.serial(*own, scalars)
         kernel.tiled.serial(*other, scalars)
@@ -113,12 +194,18 @@ def test_tiles_have_the_bits_of_the_rules_own_loop(name):
             np.testing.assert_array_equal(bits(x), bits(y))
 
 
-def test_nothing_is_divided_but_by_multiplication():
+@pytest.mark.parametrize(("kernel", "stages"), [("adam.adam_cpu", 2), ("adadelta.adadelta_cpu", 1), ("sgd.sgd_cpu", 1)])
+def test_a_rule_that_divides_once_is_taken_in_two_stages(kernel, stages):
+    loop = KERNELS[kernel].tiled.serial.py_func
+    assert loop.__globals__["over"] is {1: tiles.over, 2: tiles.over_in_stages}[stages]
+
+
+def test_newtons_steps_stand_beside_the_divider():
     kernel, arrays = kernels.adam.adam_cpu, [types.float32[::1]] * 4
-    for loop, divides in ((kernel.serial, True), (kernel.tiled.serial, False)):
+    for loop, is_tiled in ((kernel.serial, False), (kernel.tiled.serial, True)):
         fresh = njit(error_model="numpy")(loop.py_func)  # code from the cache cannot be seen
         fresh.compile((*arrays, types.float64[::1]))
         [code] = fresh.inspect_llvm().values()
-        assert "llvm.sqrt" in code
-        assert ("fdiv" in code) == divides
-        assert ("llvm.prefetch" in code) != divides
+        by_newton = [is_tiled and seeded(), is_tiled and not seeded()]  # roots, quotients
+        assert ["rsqrt14" in code, "fdiv" not in code] == by_newton
+        assert ("llvm.prefetch" in code) == is_tiled

@@ -1,0 +1,210 @@
+"""Steps of a rule over a pack of elements, in code that is being generated: whole, or in two stages.
+
+Each takes all elements of the pack, or the first ones alone, where an array ends.
+"""
+
+import dis
+import math
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from refoptim.kernels import operations
+from refoptim.kernels.calls import call_of, changed, results_of
+from refoptim.kernels.operations import bits_of, constant
+from refoptim.kernels.packs import AFTER, BEFORE, WHOLE, WIDTH, Delayed, Pack, struct
+from refoptim.kernels.prefetch import ask_for
+
+# How many numbers a processor rounds at once.
+_ROUNDED = 8
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
+_intrinsic: Any = intrinsic
+
+
+def divides_once(rule: FunctionType) -> bool:
+    """Return whether a rule can be taken in two stages."""
+    return [instruction.argrepr for instruction in dis.get_instructions(rule)].count("/") == 1
+
+
+class Packs:
+    """Loads packs from where their first elements are, and stores them there."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+
+    def load(self, place: Any, kind: Any) -> Any:
+        """Return a pack as a vector of this kind."""
+        found = self._loaded(place, ir.VectorType(place.type.pointee, WIDTH))
+        return found if found.type == kind else self.builder.fpext(found, kind)
+
+    def store(self, pack: Any, place: Any) -> None:
+        """Store a pack as what is there."""
+        kind = ir.VectorType(place.type.pointee, WIDTH)
+        self._stored(pack if pack.type == kind else self.builder.fptrunc(pack, kind), place)
+
+    def _loaded(self, place: Any, kind: Any) -> Any:
+        return self.builder.load(self.builder.bitcast(place, kind.as_pointer()), align=_size(kind))
+
+    def _stored(self, pack: Any, place: Any) -> None:
+        # As they are rounded, half a register at a time: to join the halves takes longer than to store them.
+        for number, part in enumerate(operations.parts(self.builder, pack, _ROUNDED)):
+            there = self.builder.gep(place, [_I64(_ROUNDED * number)])
+            self.builder.store(part, self.builder.bitcast(there, part.type.as_pointer()), align=_size(part.type))
+
+
+class FirstOnes(Packs):
+    """Loads and stores the first numbers of a pack. The others, which are nobody's, are 1, and harm no rule."""
+
+    def __init__(self, builder: Any, count: Any) -> None:
+        super().__init__(builder)
+        kind = ir.VectorType(count.type, WIDTH)
+        numbered = ir.Constant(kind, list(range(WIDTH)))
+        self._mask = builder.icmp_signed("<", numbered, operations.everywhere(builder, kind, count))
+
+    def _loaded(self, place: Any, kind: Any) -> Any:
+        return self._call("load", kind, kind, [place, _I32(_size(kind)), self._mask, constant(kind, 1.0)])
+
+    def _stored(self, pack: Any, place: Any) -> None:
+        self._call("store", pack.type, ir.VoidType(), [pack, place, _I32(_size(pack.type)), self._mask])
+
+    def _call(self, name: str, kind: Any, result: Any, arguments: Sequence[Any]) -> Any:
+        declared = ir.FunctionType(result, [argument.type for argument in arguments])
+        name = f"llvm.masked.{name}.v{WIDTH}{kind.element.intrinsic_name}.p0"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, declared, name), arguments)
+
+
+def _size(kind: Any) -> int:
+    """Return how many bytes an element has."""
+    return bits_of(kind.element).width // 8
+
+
+class Stage(NamedTuple):
+    """A stage of a rule: what generates its call, the kind of its packs, and its results, by the arrays they go to."""
+
+    call: Callable[..., list[Any]]
+    kind: Pack
+    results: dict[int, Any]
+
+
+def _stage(typing_context: Any, rule: Any, arrays: Any, h: Any, name: str) -> Stage:
+    kind = Pack(h[0], widened=any(x.dtype != h[0] for x in arrays), stage=name)
+    call, count = call_of(typing_context, rule, len(arrays), h, kind)
+    results = results_of(typing_context, rule, len(arrays), h, kind)
+    return Stage(call, kind, dict(zip(changed(len(arrays), count), results, strict=True)))
+
+
+def _of_all_and_of_first(generator: Callable[..., Any]) -> tuple[Any, Any]:
+    """Return an intrinsic for packs that start with element i, and one for so many elements, of a pack, from there on.
+
+    Args:
+        generator: returns the type of the result and what generates it, given a typing context and the types of a
+            rule, arrays and scalars.
+
+    """
+
+    @_intrinsic
+    def of_all(typing_context, rule, arrays, i, h, waiting):
+        result, generate = generator(typing_context, rule, arrays, h)
+
+        def emit(context, builder, signature, arguments):
+            _, values, i, scalars, waiting = arguments
+            places = places_of(context, builder, arrays, values, i)
+            return generate(context, builder, places, Packs(builder), scalars, waiting)
+
+        return result(rule, arrays, i, h, waiting), emit
+
+    @_intrinsic
+    def of_first(typing_context, rule, arrays, i, count, h, waiting):
+        result, generate = generator(typing_context, rule, arrays, h)
+
+        def emit(context, builder, signature, arguments):
+            _, values, i, count, scalars, waiting = arguments
+            places = places_of(context, builder, arrays, values, i)
+            return generate(context, builder, places, FirstOnes(builder, count), scalars, waiting)
+
+        return result(rule, arrays, i, count, h, waiting), emit
+
+    return of_all, of_first
+
+
+def _whole(typing_context: Any, rule: Any, arrays: Any, h: Any) -> Any:
+    stage = _stage(typing_context, rule, arrays, h, WHOLE)
+
+    def generate(context, builder, places, memory, scalars, waiting):
+        numbers = [memory.load(place, context.get_value_type(stage.kind)) for place in places]
+        for target, new in zip(stage.results, stage.call(context, builder, numbers, scalars)):
+            memory.store(new, places[target])
+        return context.get_dummy_value()
+
+    return types.void, generate
+
+
+def _before(typing_context: Any, rule: Any, arrays: Any, h: Any) -> Any:
+    stage = _stage(typing_context, rule, arrays, h, BEFORE)
+    [delayed] = {kind for kind in stage.results.values() if isinstance(kind, Delayed)}
+
+    def generate(context, builder, places, memory, scalars, waiting):
+        numbers = [memory.load(place, context.get_value_type(stage.kind)) for place in places]
+        for (target, kind), new in zip(stage.results.items(), stage.call(context, builder, numbers, scalars)):
+            if kind == delayed:
+                waiting = new
+            else:
+                memory.store(new, places[target])
+        return waiting
+
+    return delayed, generate
+
+
+def _after(typing_context: Any, rule: Any, arrays: Any, h: Any) -> Any:
+    before = _stage(typing_context, rule, arrays, h, BEFORE)
+    stage = _stage(typing_context, rule, arrays, h, AFTER)
+    written = {target for target, kind in before.results.items() if not isinstance(kind, Delayed)}
+
+    def generate(context, builder, places, memory, scalars, waiting):
+        kind = context.get_value_type(stage.kind).elements[0]
+        divided = [builder.extract_value(waiting, place) for place in (0, 1)]
+        # What has been written over since is nothing that the rest of the rule may need.
+        gone = constant(kind, math.nan)
+        numbers = [gone if target in written else memory.load(place, kind) for target, place in enumerate(places)]
+        packs = [struct(builder, x, *divided) for x in numbers]
+        for target, new in zip(stage.results, stage.call(context, builder, packs, scalars)):
+            if target not in written:
+                memory.store(builder.extract_value(new, 0), places[target])
+        return context.get_dummy_value()
+
+    return types.void, generate
+
+
+# Each takes the rule, arrays, the first element, the second of a pair how many, and the scalars. ``begin`` returns what
+# ``end`` takes last, and the others take None for.
+step, step_first = _of_all_and_of_first(_whole)
+begin, begin_first = _of_all_and_of_first(_before)
+end, end_first = _of_all_and_of_first(_after)
+
+
+@_intrinsic
+def ask(typing_context, arrays, i):
+    """Have a pack of each array fetched, from element i on. There need not be one."""
+
+    def generate(context, builder, signature, arguments):
+        for x, place in zip(arrays, places_of(context, builder, arrays, *arguments)):
+            ask_for(builder, place, WIDTH * x.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(arrays, i), generate
+
+
+def places_of(context: Any, builder: Any, arrays: Any, value: Any, i: Any) -> list[Any]:
+    """Return where element i of each array is."""
+    return [
+        cgutils.get_item_pointer(context, builder, x, context.make_array(x)(context, builder, item), [i])
+        for x, item in zip(arrays, cgutils.unpack_tuple(builder, value))
+    ]
