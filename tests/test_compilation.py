@@ -256,7 +256,20 @@ def test_a_step_imports_its_own_kernels_and_neither_cuda_nor_torch(tmp_path):
     assert not {"torch", "numba_cuda", "numba.cuda", "cuda"} & modules
     own = {name for name in modules if name.startswith("refoptim.kernels.")}
     half = ("elements", "half", "half_numbers", "philox")  # which strips on a GPU may be of
-    stems = (*half, "adam", "arithmetic", "caching", "calls", "forks", "jit", "kept", "operations", "pool", "strips", "threads")
+    stems = (
+        *half,
+        "adam",
+        "arithmetic",
+        "caching",
+        "calls",
+        "forks",
+        "jit",
+        "kept",
+        "operations",
+        "pool",
+        "strips",
+        "threads",
+    )
     assert own == {f"refoptim.kernels.{stem}" for stem in stems}
 
 
