@@ -5,8 +5,8 @@ twice. Meanwhile fused multiply-adds find one of them: the root, where the proce
 elsewhere. What a first result leaves of the dividend, or of the radicand, corrects it (Markstein: "Computation of
 elementary functions on the IBM RISC System/6000 processor", 1990).
 
-They are for loops over float32 that compute in float64. There no number is subnormal, nor any divisor above 1e300,
-unless options are as absurd: such results have other digits, but are not NaN.
+Those of float64 are for loops over float32. There no number is subnormal, nor any divisor above 1e300, unless options
+are as absurd: such results have other digits, but are not NaN.
 """
 
 from typing import Any
@@ -22,8 +22,6 @@ _SEED = 0x7FDE623822FC16E6
 # Subtracted from this, those of 0 become those of infinity, the other way round, and those of NaN are of a NaN still.
 _INFINITY = 0x7FF0000000000000
 
-# How many numbers a register holds for which the processor has seeds.
-_REGISTER = 8
 # Classes of numbers, for the instruction that tells them.
 _ZERO, _POSITIVE_INFINITY = 0x02 | 0x04, 0x08
 
@@ -35,15 +33,17 @@ def has_seeds(context: Any) -> bool:
 
 
 def divide(context: Any, builder: Any, a: Any, b: Any) -> Any:
-    """Return the quotients of two vectors of float64."""
-    return builder.fdiv(a, b) if has_seeds(context) else quotient(builder, a, b)
+    """Return the quotients of two vectors."""
+    is_fast = has_seeds(context) or a.type.element == ir.FloatType()
+    return builder.fdiv(a, b) if is_fast else quotient(builder, a, b)
 
 
 def take_root(context: Any, builder: Any, x: Any) -> Any:
-    """Return the square roots of a vector of float64."""
+    """Return the square roots of a vector."""
     if not has_seeds(context):
         return operations.sqrt(builder, x)
-    return joined(builder, [root(builder, register) for register in parts(builder, x, _REGISTER)])
+    width, root = (8, double_root) if x.type.element == ir.DoubleType() else (16, single_root)
+    return joined(builder, [root(builder, register) for register in parts(builder, x, width)])
 
 
 def quotient(builder: Any, a: Any, b: Any) -> Any:
@@ -65,33 +65,55 @@ def quotient(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered("!=", corrected, constant(b.type, 0.0)), corrected, found)
 
 
-def root(builder: Any, x: Any) -> Any:
-    """Return the square roots of a register.
+def double_root(builder: Any, x: Any) -> Any:
+    """Return the square roots of a register of float64.
 
     A seed of 14 bits becomes a root of 40, and this one of 79 before it is rounded: one in a billion or so is rounded
     to the neighbour of the processor's root.
     """
-    seed = _seed(builder, x)
-    found, half = builder.fmul(x, seed), builder.fmul(seed, constant(x.type, 0.5))  # half of the root's inverse
-    error = fma(builder, builder.fneg(found), half, constant(x.type, 0.5))
+    found, half, error = _first(builder, x)
     change = builder.fmul(error, fma(builder, error, constant(x.type, 1.5), constant(x.type, 1.0)))
-    found, half = fma(builder, found, change, found), fma(builder, half, change, half)
+    return _corrected(builder, x, fma(builder, found, change, found), fma(builder, half, change, half))
+
+
+def single_root(builder: Any, x: Any) -> Any:
+    """Return the square roots of a register of float32: a seed of 14 bits becomes a root of 27, and this one of 54.
+
+    All have the bits of the processor's. Below 2**-96 what is left of a number would be subnormal.
+    """
+    is_small = builder.fcmp_ordered("<", x, constant(x.type, 2.0**-96))
+    x = builder.select(is_small, builder.fmul(x, constant(x.type, 2.0**64)), x)
+    found, half, error = _first(builder, x)
+    root = _corrected(builder, x, fma(builder, found, error, found), fma(builder, half, error, half))
+    return builder.select(is_small, builder.fmul(root, constant(x.type, 2.0**-32)), root)
+
+
+def _first(builder: Any, x: Any) -> tuple[Any, Any, Any]:
+    """Return roots to 14 bits, the halves of their inverses, and half of what the product of both lacks to 1."""
+    seed, a_half = _instruction(builder, "rsqrt14", x, constant(x.type, 0.0), _mask(x.type, -1)), constant(x.type, 0.5)
+    found, half = builder.fmul(x, seed), builder.fmul(seed, a_half)
+    return found, half, fma(builder, builder.fneg(found), half, a_half)
+
+
+def _corrected(builder: Any, x: Any, found: Any, half: Any) -> Any:
+    """Return roots with what they leave, given half of their inverses."""
     corrected = fma(builder, fma(builder, builder.fneg(found), found, x), half, found)
-    # Of these the steps make NaN.
-    return builder.select(_is(builder, x, _ZERO | _POSITIVE_INFINITY), x, corrected)
+    # Of these numbers the steps make NaN: the seeds of zeros are infinite.
+    own = _instruction(builder, "fpclass", x, ir.IntType(32)(_ZERO | _POSITIVE_INFINITY), result=_flags(x.type))
+    return builder.select(own, x, corrected)
 
 
-def _seed(builder: Any, x: Any) -> Any:
-    """Return the inverses of roots; those of zeros are infinite."""
-    byte = ir.IntType(8)
-    declared = ir.FunctionType(x.type, [x.type, x.type, byte])
-    function = cgutils.get_or_insert_function(builder.module, declared, "llvm.x86.avx512.rsqrt14.pd.512")
-    return builder.call(function, [x, constant(x.type, 0.0), byte(255)])
+def _instruction(builder: Any, name: str, x: Any, *others: Any, result: Any = None) -> Any:
+    """Return what an instruction gives for a register."""
+    suffix = "pd" if x.type.element == ir.DoubleType() else "ps"
+    declared = ir.FunctionType(result or x.type, [x.type, *(other.type for other in others)])
+    name = f"llvm.x86.avx512.{name}.{suffix}.512"
+    return builder.call(cgutils.get_or_insert_function(builder.module, declared, name), [x, *others])
 
 
-def _is(builder: Any, x: Any, classes: int) -> Any:
-    """Return which numbers are of some classes."""
-    word = ir.IntType(32)
-    declared = ir.FunctionType(ir.VectorType(ir.IntType(1), _REGISTER), [x.type, word])
-    function = cgutils.get_or_insert_function(builder.module, declared, "llvm.x86.avx512.fpclass.pd.512")
-    return builder.call(function, [x, word(classes)])
+def _flags(kind: Any) -> Any:
+    return ir.VectorType(ir.IntType(1), kind.count)
+
+
+def _mask(kind: Any, bits: int) -> Any:
+    return ir.IntType(kind.count)(bits)

@@ -105,7 +105,8 @@ def _takes_packs(function: Callable[..., Any], count: int, generate: Callable[..
             waiting = [builder.extract_value(carrier, place) for place in (1, 2)]
         if function is operator.truediv:
             given = waiting or given
-        beside = _BESIDE.get(function) if kind.widened else None
+        # float64 that was not widened is anywhere in its range.
+        beside = _BESIDE.get(function) if kind.widened or kind.element == types.float32 else None
         new = beside(context, builder, *given) if beside else generate(builder, *given)
         return struct(builder, new, *waiting) if waiting else new
 

@@ -35,9 +35,9 @@ def seeded():
     return newton.has_seeds(cpu_target.target_context)
 
 
-def elementwise(generate, count, width):
-    """Return a compiled loop over so many arrays and one for results, that takes so many numbers at a time."""
-    kind = ir.DoubleType() if width == 1 else ir.VectorType(ir.DoubleType(), width)
+def elementwise(generate, width, element=ir.DoubleType()):
+    """Return a compiled loop over arrays, the last one for results, that takes so many numbers at a time."""
+    kind = element if width == 1 else ir.VectorType(element, width)
 
     @intrinsic
     def step(typing_context, arrays, i):
@@ -46,7 +46,7 @@ def elementwise(generate, count, width):
             made = [context.make_array(x)(context, builder, item) for x, item in zip(arrays, items)]
             places = [builder.gep(array.data, [arguments[1]]) for array in made]
             *given, out = [builder.bitcast(place, kind.as_pointer()) for place in places]
-            builder.store(generate(builder, *(builder.load(place, align=8) for place in given)), out, align=8)
+            builder.store(generate(builder, *(builder.load(place, align=4) for place in given)), out, align=4)
             return context.get_dummy_value()
 
         return types.void(arrays, i), emit
@@ -62,7 +62,7 @@ def elementwise(generate, count, width):
 @pytest.fixture(scope="module")
 def divided():
     """Return what gives quotients by multiplication, and those of the processor."""
-    return compared(newton.quotient, 1, 2, lambda a, b: a / b)
+    return compared(elementwise(newton.quotient, 1), 1, lambda a, b: a / b)
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +70,10 @@ def rooted():
     """Return what gives roots by multiplication, and those of the processor."""
     if not seeded():
         pytest.skip("this processor has no seeds")
-    return compared(newton.root, 8, 1, np.sqrt)
+    return compared(elementwise(newton.double_root, 8), 8, np.sqrt)
 
 
-def compared(generate, width, count, want):
-    loop = elementwise(generate, count, width)
-
+def compared(loop, width, want):
     def run(*arrays):
         size = arrays[0].size
         padded = [np.concatenate([x, np.ones(-size % width)]) for x in arrays]
@@ -163,6 +161,28 @@ def test_what_has_no_root_and_zeros_have_that_of_the_processor(rooted):
     numbers = np.array([*USUAL, *np.negative(USUAL)])
     out, want = rooted(numbers)
     np.testing.assert_array_equal(bits(out), bits(want))
+
+
+# Roots go by the digits and by whether the exponent is even: these are all, and some of all exponents.
+SINGLES = {
+    "all digits": (0x3F800000, 0x40800000, 1),
+    "all small ones": (0x00000000, 0x04000000, 5),
+    "all exponents": (0x00000000, 0x80000000, 1009),
+    "negative": (0x80000000, 0xFFFFFFFF, 10007),
+}
+
+
+@pytest.mark.parametrize("name", SINGLES)
+def test_every_root_of_float32_has_the_bits_of_the_processors(name):
+    if not seeded():
+        pytest.skip("this processor has no seeds")
+    loop = elementwise(newton.single_root, 16, ir.FloatType())
+    x = np.arange(*SINGLES[name], dtype=np.uint32).view(np.float32)
+    x = np.concatenate([x, np.ones(-x.size % 16, np.float32)])
+    out = np.empty_like(x)
+    loop((x, out))
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(bits(out), bits(np.sqrt(x)))
 
 
 def test_radicands_of_absurd_size_make_no_nan(rooted):
