@@ -28,6 +28,7 @@ KERNELS = {
 FEW = ["adam.adam_cpu", "adadelta.adadelta_cpu", "rprop.rprop_cpu", "rmsprop.centered_momentum_cpu", "swa.average_cpu"]
 EVERY = [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in KERNELS]
 COUNT = 200_000
+DOUBLE, SINGLE = ir.DoubleType(), ir.FloatType()
 
 
 def seeded():
@@ -35,7 +36,7 @@ def seeded():
     return newton.has_seeds(cpu_target.target_context)
 
 
-def elementwise(generate, width, element=ir.DoubleType()):
+def elementwise(generate, width, element=DOUBLE):
     """Return a compiled loop over arrays, the last one for results, that takes so many numbers at a time."""
     kind = element if width == 1 else ir.VectorType(element, width)
 
@@ -176,7 +177,7 @@ SINGLES = {
 def test_every_root_of_float32_has_the_bits_of_the_processors(name):
     if not seeded():
         pytest.skip("this processor has no seeds")
-    loop = elementwise(newton.single_root, 16, ir.FloatType())
+    loop = elementwise(newton.single_root, 16, SINGLE)
     x = np.arange(*SINGLES[name], dtype=np.uint32).view(np.float32)
     x = np.concatenate([x, np.ones(-x.size % 16, np.float32)])
     out = np.empty_like(x)
