@@ -19,6 +19,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
+from refoptim.kernels.operations import constant
+
 # What Numba takes bits of each format for.
 BFLOAT16, FLOAT16 = types.uint16, types.int16
 
@@ -57,22 +59,24 @@ def has_float16(context: Any) -> bool:
 
 def widen(builder: Any, kind: Any, bits: Any, native: bool = False) -> Any:
     """Return the float32 that is the number with these bits."""
+    words, numbers = _like(bits, _I32), _like(bits, _F32)
     if native and kind == FLOAT16:
-        return builder.fpext(builder.bitcast(bits, _F16), _F32)
-    wide = builder.zext(bits, _I32)
+        return builder.fpext(builder.bitcast(bits, _like(bits, _F16)), numbers)
+    wide = builder.zext(bits, words)
     if kind == BFLOAT16:
-        return builder.bitcast(builder.shl(wide, _I32(16)), _F32)
-    shifted = builder.shl(builder.and_(wide, _I32(0x7FFF)), _I32(13))
-    exponent = builder.and_(wide, _I32(0x7C00))
-    normal = builder.add(shifted, _I32(_BIAS))
-    unbounded = builder.add(normal, _I32(_BIAS))  # infinity and NaN have the largest exponent in both
+        return builder.bitcast(builder.shl(wide, constant(words, 16)), numbers)
+    shifted = builder.shl(builder.and_(wide, constant(words, 0x7FFF)), constant(words, 13))
+    exponent = builder.and_(wide, constant(words, 0x7C00))
+    normal = builder.add(shifted, constant(words, _BIAS))
+    unbounded = builder.add(normal, constant(words, _BIAS))  # infinity and NaN have the largest exponent in both
     # A small number has no leading one: given one, it is too large by exactly the value of that.
-    led = builder.bitcast(builder.add(shifted, _I32(_LEAST_NORMAL)), _F32)
-    small = builder.bitcast(builder.fsub(led, builder.bitcast(_I32(_LEAST_NORMAL), _F32)), _I32)
-    found = builder.select(builder.icmp_unsigned("==", exponent, _I32(0x7C00)), unbounded, normal)
-    found = builder.select(builder.icmp_unsigned("==", exponent, _I32(0)), small, found)
-    sign = builder.shl(builder.and_(wide, _I32(0x8000)), _I32(16))
-    return builder.bitcast(builder.or_(found, sign), _F32)
+    leading = constant(words, _LEAST_NORMAL)
+    led = builder.bitcast(builder.add(shifted, leading), numbers)
+    small = builder.bitcast(builder.fsub(led, builder.bitcast(leading, numbers)), words)
+    found = builder.select(builder.icmp_unsigned("==", exponent, constant(words, 0x7C00)), unbounded, normal)
+    found = builder.select(builder.icmp_unsigned("==", exponent, constant(words, 0)), small, found)
+    sign = builder.shl(builder.and_(wide, constant(words, 0x8000)), constant(words, 16))
+    return builder.bitcast(builder.or_(found, sign), numbers)
 
 
 def nearest(builder: Any, kind: Any, x: Any, native: bool = False) -> Any:
@@ -97,23 +101,24 @@ def nearest(builder: Any, kind: Any, x: Any, native: bool = False) -> Any:
 
 def stochastic(builder: Any, kind: Any, x: Any, word: Any) -> Any:
     """Return the bits of one of the two neighbours, chosen by random bits, or of x itself if it has them."""
-    x = builder.fptrunc(x, _F32) if x.type == _F64 else x
-    bits = builder.bitcast(x, _I32)
+    words = _like(x, _I32)
+    x = single(builder, x)
+    bits = builder.bitcast(x, words)
     if kind == BFLOAT16:
-        rounded = builder.lshr(builder.add(bits, word), _I32(16))
-        return builder.trunc(_with_nan(builder, bits, rounded), _I16)
-    rest = builder.and_(bits, _I32(0x7FFFFFFF))
-    raised = builder.add(rest, builder.lshr(word, _I32(19)))
+        rounded = builder.lshr(builder.add(bits, word), constant(words, 16))
+        return builder.trunc(_with_nan(builder, bits, rounded), _like(x, _I16))
+    rest = builder.and_(bits, constant(words, 0x7FFFFFFF))
+    raised = builder.add(rest, builder.lshr(word, constant(words, 19)))
     # Small numbers are counted in units of the last place, 2**-24, with 21 bits behind the point.
-    counted = builder.fptosi(builder.fmul(builder.bitcast(rest, _F32), _F32(2.0**45)), _I32)
-    small = builder.lshr(builder.add(counted, builder.lshr(word, _I32(11))), _I32(21))
-    return _assembled(builder, x, rest, raised, small)
+    scaled = builder.fmul(builder.bitcast(rest, x.type), constant(x.type, 2.0**45))
+    raised_small = builder.add(builder.fptosi(scaled, words), builder.lshr(word, constant(words, 11)))
+    return _assembled(builder, x, rest, raised, builder.lshr(raised_small, constant(words, 21)))
 
 
 def widen_pair(builder: Any, word: Any) -> list[Any]:
     """Return the two float32 that are the numbers of bfloat16 in a word, the one in its lower half first."""
-    halves = builder.shl(word, _I32(16)), builder.and_(word, _I32(_UPPER))
-    return [builder.bitcast(half, _F32) for half in halves]
+    halves = builder.shl(word, constant(word.type, 16)), builder.and_(word, constant(word.type, _UPPER))
+    return [builder.bitcast(half, _like(word, _F32)) for half in halves]
 
 
 def nearest_pair(builder: Any, numbers: Sequence[Any]) -> Any:
@@ -123,18 +128,21 @@ def nearest_pair(builder: Any, numbers: Sequence[Any]) -> Any:
         bits = builder.bitcast(_to_odd(builder, x) if x.type == _F64 else x, _I32)
         odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
         raised.append(builder.add(builder.add(bits, _I32(0x7FFF)), odd))
-    return _packed(builder, *raised)
+    return packed(builder, *raised)
 
 
-def stochastic_pair(builder: Any, numbers: Sequence[Any], word: Any) -> Any:
-    """Return the word of one neighbour of each, chosen by the halves of a random word. NaN is as in nearest_pair."""
-    chances = builder.and_(word, _I32(~_UPPER)), builder.lshr(word, _I32(16))
-    single = [builder.fptrunc(x, _F32) if x.type == _F64 else x for x in numbers]
-    return _packed(builder, *(builder.add(builder.bitcast(x, _I32), chance) for x, chance in zip(single, chances)))
+def raised_pair(builder: Any, numbers: Sequence[Any], word: Any) -> list[Any]:
+    """Return words of which the upper halves are one neighbour of each number, chosen by the halves of a random word.
+
+    NaN is as in nearest_pair.
+    """
+    chances = builder.and_(word, constant(word.type, 0xFFFF)), builder.lshr(word, constant(word.type, 16))
+    return [builder.add(builder.bitcast(x, word.type), chance) for x, chance in zip(numbers, chances)]
 
 
-def _packed(builder: Any, low: Any, high: Any) -> Any:
-    return builder.or_(builder.lshr(low, _I32(16)), builder.and_(high, _I32(_UPPER)))
+def packed(builder: Any, low: Any, high: Any) -> Any:
+    """Return words of the upper halves of two words."""
+    return builder.or_(builder.lshr(low, constant(low.type, 16)), builder.and_(high, constant(high.type, _UPPER)))
 
 
 def _to_odd(builder: Any, x: Any) -> Any:
@@ -150,16 +158,32 @@ def _to_odd(builder: Any, x: Any) -> Any:
 
 def _with_nan(builder: Any, bits: Any, rounded: Any) -> Any:
     """Return what was rounded, or a quiet NaN where there was one: its lower bits alone may have told it."""
-    is_nan = builder.icmp_unsigned(">", builder.and_(bits, _I32(0x7FFFFFFF)), _I32(_INFINITY))
-    return builder.select(is_nan, builder.or_(builder.lshr(bits, _I32(16)), _I32(0x40)), rounded)
+    words = bits.type
+    is_nan = builder.icmp_unsigned(">", builder.and_(bits, constant(words, 0x7FFFFFFF)), constant(words, _INFINITY))
+    quiet = builder.or_(builder.lshr(bits, constant(words, 16)), constant(words, 0x40))
+    return builder.select(is_nan, quiet, rounded)
 
 
 def _assembled(builder: Any, x: Any, rest: Any, raised: Any, small: Any) -> Any:
     """Return the float16 for a float32, its bits without the sign, these with what rounds them added, and if small."""
-    ended = builder.icmp_unsigned("<", raised, _I32(_BEYOND))
-    raised = builder.select(ended, raised, _I32(_BEYOND))
-    normal = builder.lshr(builder.sub(raised, _I32(_BIAS)), _I32(13))
-    found = builder.select(builder.icmp_unsigned("<", rest, _I32(_LEAST_NORMAL)), small, normal)
-    found = builder.select(builder.fcmp_unordered("uno", x, x), _I32(0x7E00), found)
-    sign = builder.and_(builder.lshr(builder.bitcast(x, _I32), _I32(16)), _I32(0x8000))
-    return builder.trunc(builder.or_(found, sign), _I16)
+    words = rest.type
+    ended = builder.icmp_unsigned("<", raised, constant(words, _BEYOND))
+    raised = builder.select(ended, raised, constant(words, _BEYOND))
+    normal = builder.lshr(builder.sub(raised, constant(words, _BIAS)), constant(words, 13))
+    is_small = builder.icmp_unsigned("<", rest, constant(words, _LEAST_NORMAL))
+    found = builder.select(is_small, small, normal)
+    found = builder.select(builder.fcmp_unordered("uno", x, x), constant(words, 0x7E00), found)
+    sign = builder.lshr(builder.bitcast(x, words), constant(words, 16))
+    sign = builder.and_(sign, constant(words, 0x8000))
+    return builder.trunc(builder.or_(found, sign), _like(x, _I16))
+
+
+def single(builder: Any, x: Any) -> Any:
+    """Return numbers of float64 as float32, and others as they are."""
+    kind = _like(x, _F32)
+    return x if x.type == kind else builder.fptrunc(x, kind)
+
+
+def _like(x: Any, element: Any) -> Any:
+    """Return the type of as many elements of this one as x has: of one, or of a vector."""
+    return ir.VectorType(element, x.type.count) if isinstance(x.type, ir.VectorType) else element

@@ -4,11 +4,14 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels import half, philox
+from refoptim.kernels.arithmetic import unpack
 from refoptim.kernels.half_elements import Elements
 from refoptim.kernels.jit import GRAIN, cpu_loop, cpu_tasks
+from refoptim.kernels.philox import Draws
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -44,9 +47,10 @@ def _draw(typing_context, target, draws, first, stop, result):
     """Draw for one result of some elements, as ``philox.fill`` does."""
 
     def generate(context, builder, signature, arguments):
-        _, found, first, stop, result = arguments
-        data = context.make_array(draws)(context, builder, found).data
-        made = philox.fill(builder, data, first, stop, half.RANDOM_BITS[target.dtype], 1, result)
+        _, given, first, stop, result = arguments
+        made = philox.fill(
+            builder, cgutils.unpack_tuple(builder, given), first, stop, half.RANDOM_BITS[target.dtype], 1, result
+        )
         return context.make_tuple(builder, signature.return_type, made)
 
     return types.Tuple((types.voidptr, types.intp))(target, draws, first, stop, result), generate
@@ -72,6 +76,7 @@ def round_cpu(target, x):
 
 @cpu_tasks
 def round_drawn_cpu(target, x, draws, result, first, stop):
+    draws = unpack(Draws, draws)
     while first < stop:
         words, end = _draw(target, draws, first, stop, result)
         for i in range(first, end):

@@ -1,4 +1,4 @@
-"""One element of several arrays, or two neighbours, some of them of 16 bits, in code that is being generated."""
+"""One element of several arrays, or two or a pack of neighbours, some of them of 16 bits, in code being generated."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from refoptim.kernels import half
+from refoptim.kernels import half, half_registers, philox
+from refoptim.kernels.packs import WIDTH, Pack
 from refoptim.kernels.prefetch import ask_for
 
 _I32 = ir.IntType(32)
@@ -33,6 +34,15 @@ class Elements:
     def suit(arrays: Any) -> bool:  # noqa: ARG004
         """Return whether arrays of these types can be loaded and stored so."""
         return True
+
+    @staticmethod
+    def number(wide: Any) -> Any:
+        """Return the type that a rule computes in, given that of the arithmetic."""
+        return wide
+
+    def drawn(self, zero: Any, i: Any, result: int) -> Any:
+        """Return the random bits for a result, given where those of element 0 are, and the element."""
+        return philox.bits_of(self.builder, zero, i, half.RANDOM_BITS[self.kinds[0]], result)
 
     def load(self, number: int) -> Any:
         """Load the bits of an array's element."""
@@ -91,13 +101,81 @@ class Pairs(Elements):
         return [self.context.cast(self.builder, x, types.float32, wide) for x in numbers]
 
     def store(self, number: int, results: Sequence[Any], wide: Any, word: Any = None) -> Any:
-        """Round results once, stochastically if there are random bits, and store them; return what was stored."""
-        if word is None:
-            rounded = half.nearest_pair(self.builder, results)
-        else:
-            rounded = half.stochastic_pair(self.builder, results, word)
+        """Round results once, to the nearest numbers, and store them; return what was stored."""
+        rounded = half.nearest_pair(self.builder, results)
         self.builder.store(rounded, self._word(number), align=2)
         return rounded
 
     def _word(self, number: int) -> Any:
         return self.builder.bitcast(self.pointers[number], _I32.as_pointer())
+
+
+class Packs(Elements):
+    """Two packs of elements of several arrays, from element i on, to be rounded stochastically.
+
+    They are neighbours; where all arrays are of bfloat16, the lower halves of words of 32 bits, and the upper ones.
+    """
+
+    count = 2 * WIDTH
+
+    def __init__(self, context: Any, builder: Any, arrays: Any, value: Any, i: Any) -> None:
+        super().__init__(context, builder, arrays, value, i)
+        self.paired, self.registers = Pairs.suit(arrays), half_registers.has_registers(context)
+
+    @staticmethod
+    def number(wide: Any) -> Any:
+        """Return the type that a rule computes in, given that of the arithmetic."""
+        return Pack(wide, widened=False)
+
+    def drawn(self, zero: Any, i: Any, result: int) -> Any:
+        """Return the random bits for a result, as words for pairs, or for each pack."""
+        if self.paired:
+            return philox.pairs_of(self.builder, zero, i, WIDTH, result)
+        starts = [i, self.builder.add(i, ir.IntType(64)(WIDTH))]
+        bits = half.RANDOM_BITS[self.kinds[0]]
+        return [philox.words_of(self.builder, zero, start, WIDTH, bits, result) for start in starts]
+
+    def load(self, number: int) -> Any:
+        """Load the bits of an array's elements: one vector of words for pairs, or one of each pack."""
+        return [self.builder.load(place, align=self._alignment(number)) for place in self._vectors(number)]
+
+    def widened(self, number: int, wide: Any) -> list[Any]:
+        """Load the numbers of an array in the type of the arithmetic."""
+        loaded, found = self.load(number), self.kinds[number]
+        if self.paired:
+            loaded = half.widen_pair(self.builder, *loaded)
+        elif half.is_half(found):
+            loaded = [self.wide(found, bits) for bits in loaded]
+        kind = self.context.get_value_type(self.number(wide))
+        return [x if x.type == kind else self.builder.fpext(x, kind) for x in loaded]
+
+    def store(self, number: int, results: Sequence[Any], wide: Any, word: Any = None) -> Any:
+        """Round results once, stochastically, and store them; return what was stored."""
+        found, rounded = self.kinds[number], [half.single(self.builder, x) for x in results]
+        if self.paired:
+            rounded = [self._packed(*half.raised_pair(self.builder, rounded, word))]
+        elif half.is_half(found):
+            rounded = [self._rounded(found, *given) for given in zip(rounded, word)]
+        for x, place in zip(rounded, self._vectors(number)):
+            self.builder.store(x, place, align=self._alignment(number))
+        return rounded
+
+    def _packed(self, low: Any, high: Any) -> Any:
+        if not self.registers:
+            return half.packed(self.builder, low, high)
+        return half_registers.by_registers(half_registers.packed, self.builder, low, high)
+
+    def _rounded(self, kind: Any, x: Any, words: Any) -> Any:
+        if not self.registers or kind != half.FLOAT16:
+            return half.stochastic(self.builder, kind, x, words)
+        return half_registers.by_registers(half_registers.stochastic, self.builder, x, words)
+
+    def _alignment(self, number: int) -> int:
+        return self.kinds[number].bitwidth // 8
+
+    def _vectors(self, number: int) -> list[Any]:
+        """Return where an array's vectors are, each as long as a pack."""
+        first = self.pointers[number]
+        element, starts = (_I32, [0]) if self.paired else (first.type.pointee, [0, WIDTH])
+        kind = ir.VectorType(element, WIDTH).as_pointer()
+        return [self.builder.bitcast(self.builder.gep(first, [_I32(start)]), kind) for start in starts]

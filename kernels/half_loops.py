@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels import half, philox
 from refoptim.kernels.arithmetic import unpack
 from refoptim.kernels.calls import call_of, changed
-from refoptim.kernels.half_elements import Elements, Pairs
-from refoptim.kernels.jit import GRAIN, CpuTasks, kept_loop, loop_of
+from refoptim.kernels.half_elements import Elements, Packs, Pairs
+from refoptim.kernels.jit import CpuTasks, grain_of, kept_loop, loop_of
+from refoptim.kernels.philox import Draws
 from refoptim.kernels.registers import use_whole_registers
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
@@ -30,6 +32,10 @@ _WORD = 0xFFFFFFFF
 # How many elements are stepped at a time, while as many are asked for that come so much later: waiting for them would
 # take longer than the step.
 BLOCK, AHEAD = 128, 1024
+# How many elements are stepped side by side where rounding is stochastic.
+TWO_PACKS = Packs.count
+# How many times as many elements as of wider numbers a thread takes: its first ones nobody has asked for.
+TIMES = 4
 
 # What the loops below name, and the copy for each rule has of its own.
 rule: Any = None
@@ -53,11 +59,12 @@ def nearest(arrays, scalars, first, stop):
 def stochastic(arrays, scalars, draws, first, stop):
     use_whole_registers()
     h = Scalars(*unpack(Scalars, scalars))
+    draws = unpack(Draws, draws)
     while first < stop:
         words, end = _draw(rule, arrays, h, draws, first, stop)
-        single = first + _paired(arrays, end - first)
-        for i in range(first, single, 2):
-            _step_stochastic_pair(rule, arrays, i, h, words)
+        single = end - (end - first) % TWO_PACKS
+        for i in range(first, single, TWO_PACKS):
+            _step_stochastic_pack(rule, arrays, i, h, words)
         for i in range(single, end):
             _step_stochastic(rule, arrays, i, h, words)
         first = end
@@ -79,12 +86,13 @@ class HalfLoop(CpuTasks):
 
     def __call__(self, arrays: tuple[Any, ...], *arguments: Any) -> None:
         """Run over all elements; the arguments are the packed scalars, and what else the loop takes."""
-        self.run(arrays[0].size, GRAIN, _bytes(arrays), tuple(map(half.as_bits, arrays)), *arguments)
+        size = arrays[0].size
+        self.run(size, grain_of(size, TIMES), _bytes(arrays), tuple(map(half.as_bits, arrays)), *arguments)
 
     def kept(self, arrays: tuple[Any, ...], *arguments: Any) -> tuple[Callable[..., None], tuple[Any, ...]]:
         """Return what to call again and again for these arrays, and with what: see ``jit.entry``."""
         given = tuple(map(half.as_bits, arrays)), *arguments, 0, arrays[0].size
-        return kept_loop(self.serial, 0, arrays[0].size, _bytes(arrays)), given
+        return kept_loop(self.serial, 0, arrays[0].size, _bytes(arrays), TIMES), given
 
 
 class HalfLoops:
@@ -172,8 +180,7 @@ def _nearest_step(kind: type[Elements]) -> Any:
 def _stochastic_step(kind: type[Elements]) -> Any:
     @_intrinsic
     def step(typing_context, rule, arrays, i, h, words):
-        call, _ = call_of(typing_context, rule, len(arrays), h)
-        bits = half.RANDOM_BITS[arrays[0].dtype]
+        call, _ = call_of(typing_context, rule, len(arrays), h, kind.number(h[0]))
 
         def generate(context, builder, signature, arguments):
             if kind.suit(arrays):
@@ -181,8 +188,7 @@ def _stochastic_step(kind: type[Elements]) -> Any:
                 elements = kind(context, builder, arrays, values, i)
                 new = _step(context, builder, elements, call, scalars, h[0])
                 for result, (number, results) in enumerate(new):
-                    word = philox.bits_of(builder, zero, i, bits, result, kind.count)
-                    elements.store(number, results, h[0], word)
+                    elements.store(number, results, h[0], elements.drawn(zero, i, result))
             return context.get_dummy_value()
 
         return types.void(rule, arrays, i, h, words), generate
@@ -191,7 +197,7 @@ def _stochastic_step(kind: type[Elements]) -> Any:
 
 
 _step_nearest, _step_nearest_pair = map(_nearest_step, (Elements, Pairs))
-_step_stochastic, _step_stochastic_pair = map(_stochastic_step, (Elements, Pairs))
+_step_stochastic, _step_stochastic_pack = map(_stochastic_step, (Elements, Packs))
 
 
 @_intrinsic
@@ -200,15 +206,14 @@ def _draw(typing_context, rule, arrays, h, draws, first, stop):
     _, results = call_of(typing_context, rule, len(arrays), h)
 
     def generate(context, builder, signature, arguments):
-        _, values, _, found, first, stop = arguments
-        data = context.make_array(draws)(context, builder, found).data
+        _, values, _, given, first, stop = arguments
 
         def ask_for(i):
             i = builder.add(i, _I64(AHEAD))
             Elements(context, builder, arrays, values, i).ask_for(philox.TILE)
 
         bits = half.RANDOM_BITS[arrays[0].dtype]
-        made = philox.fill(builder, data, first, stop, bits, results, meanwhile=ask_for)
+        made = philox.fill(builder, cgutils.unpack_tuple(builder, given), first, stop, bits, results, meanwhile=ask_for)
         return context.make_tuple(builder, signature.return_type, made)
 
     return types.Tuple((types.voidptr, types.intp))(rule, arrays, h, draws, first, stop), generate

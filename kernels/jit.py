@@ -147,15 +147,20 @@ def entry(kernel: Callable[..., Any], first: Any, scalars: Any, *, kept: bool = 
     return kept_loop(serial, kernel.arrays, first.size, moved)
 
 
-def kept_loop(serial: Any, sliced: int, tasks: int, moved: int) -> Callable[..., None]:
+def kept_loop(serial: Any, sliced: int, tasks: int, moved: int, times: int = 1) -> Callable[..., None]:
     """Return what calls a compiled loop with the same arguments each time: the loop itself, if it moves few bytes.
 
     How arguments are cut into tasks says ``pool.share``.
     """
-    grain = min(GRAIN, -(-tasks // (PARTS * UNIT)) * UNIT)
+    grain = grain_of(tasks, times)
     if moved * AWAKE < SERIAL_BELOW or tasks <= grain:
         return serial
     return Kept(serial, sliced, tasks, grain, is_long=moved >= SERIAL_BELOW)
+
+
+def grain_of(tasks: int, times: int = 1) -> int:
+    """Return how many tasks a thread takes at a time, if it may take so many times as many of them as of elements."""
+    return min(times * GRAIN, -(-max(tasks, 1) // (PARTS * UNIT)) * UNIT)
 
 
 class Row(NamedTuple):

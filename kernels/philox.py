@@ -10,7 +10,7 @@ Blocks are computed side by side in vector registers, into a buffer that stays i
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -21,11 +21,14 @@ ROUNDS = 7
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 WEYL = 0x9E3779B9, 0xBB67AE85
 
-# Elements that share a block, blocks that are computed side by side, and elements that a buffer is for.
+# Elements that share a block, blocks that are computed side by side, and elements of a tile of these.
 SHARE = 8
 BLOCKS = 16
 TILE = SHARE * BLOCKS
-SPAN = 8 * TILE
+# How many elements are drawn for at a time, by the bits that a rounding takes: few, so that a processor draws for some
+# while it steps others. With 32 bits, as the last element takes some of the next tile, many.
+SPANS = {16: 2 * TILE, 32: 8 * TILE}
+SPAN = max(SPANS.values())
 # Results of one element: each has a row of bits of its own.
 RESULTS = 8
 
@@ -34,6 +37,16 @@ _LANES, _WORDS = ir.VectorType(_I64, BLOCKS), ir.VectorType(_I32, 2 * BLOCKS)
 _WORD = 0xFFFFFFFF
 _ROOM = SPAN + TILE  # elements of a buffer, with those that follow the last one
 _LINE = 64  # bytes, for which the buffer is aligned
+
+
+class Draws(NamedTuple):
+    """Where random bits are."""
+
+    low: int  # of the seed
+    high: int
+    step: int
+    stream: int
+    place: int  # of element 0
 
 
 def philox(builder: Any, counter: Sequence[Any], key: Sequence[Any]) -> list[Any]:
@@ -50,8 +63,8 @@ def _rounds(builder: Any, counter: Sequence[Any], key: Sequence[Any], count: int
     a, b, c, d = counter
     for _ in range(count):
         product_a, product_c = _products(builder, a, c)
-        a, b = _xor(builder, builder.lshr(product_c, _constant(product_c.type, 32)), b, key[0]), product_c
-        c, d = _xor(builder, builder.lshr(product_a, _constant(product_a.type, 32)), d, key[1]), product_a
+        a, b = _xor(builder, _lower(builder, product_c), b, key[0]), product_c
+        c, d = _xor(builder, _lower(builder, product_a), d, key[1]), product_a
         key = [builder.add(part, _constant(part.type, weyl)) for part, weyl in zip(key, WEYL)]
     return [a, b, c, d], list(key)
 
@@ -91,7 +104,7 @@ def fill(
 
     Args:
         builder: of the function that is being generated.
-        draws: a pointer to two words of a key, the step, the stream and the place of element 0.
+        draws: as :class:`Draws`.
         first: the first element.
         stop: the element behind the last one; what does not fit into the buffer is left out.
         bits: how many a rounding takes: 16 or 32.
@@ -100,13 +113,13 @@ def fill(
         meanwhile: generates what else is to be done for every tile, given its first element.
 
     """
-    *key, step, stream, place = (builder.load(builder.gep(draws, [_I32(j)])) for j in range(5))
+    *key, step, stream, place = draws
     row = builder.add(builder.mul(stream, _I64(RESULTS)), result or _I64(0))
     start = builder.add(place, first)
     origin = builder.and_(start, _I64(-TILE))
     skipped = builder.sub(start, origin)
     count = builder.add(skipped, builder.sub(stop, first))
-    count = builder.select(builder.icmp_unsigned("<", count, _I64(SPAN)), count, _I64(SPAN))
+    count = builder.select(builder.icmp_unsigned("<", count, _I64(SPANS[bits])), count, _I64(SPANS[bits]))
     buffer = cgutils.alloca_once(builder, ir.ArrayType(_I16, _ROOM * results))
     buffer.align = _LINE
     buffer = builder.bitcast(buffer, _I16.as_pointer())
@@ -127,8 +140,8 @@ def fill(
     return builder.bitcast(zero, _I8.as_pointer()), builder.add(first, builder.sub(count, skipped))
 
 
-def bits_of(builder: Any, zero: Any, i: Any, count: int, result: int = 0, elements: int = 1) -> Any:
-    """Return the bits for a result of element i, so many and the first ones in the upper half, or 16 of two elements.
+def bits_of(builder: Any, zero: Any, i: Any, count: int, result: int = 0) -> Any:
+    """Return the bits for a result of element i, so many and the first ones in the upper half.
 
     Args:
         builder: of the function that is being generated.
@@ -136,17 +149,32 @@ def bits_of(builder: Any, zero: Any, i: Any, count: int, result: int = 0, elemen
         i: the element.
         count: how many bits its rounding takes: 16 or 32.
         result: the number of the result.
-        elements: 1, or 2 for the bits of this element and those of the next one above them.
 
     """
+    own, following = (_loaded(builder, zero, builder.add(i, _I64(j)), result, _I16) for j in range(2))
+    word = builder.zext(own, _I32)
+    return word if count == 16 else builder.or_(builder.shl(word, _I32(16)), builder.zext(following, _I32))
+
+
+def words_of(builder: Any, zero: Any, i: Any, count: int, bits: int, result: int) -> Any:
+    """Return a vector of the bits for a result of so many elements, as ``bits_of`` for each."""
+    words = ir.VectorType(_I32, count)
+    if bits == 16:
+        return builder.zext(_loaded(builder, zero, i, result, ir.VectorType(_I16, count)), words)
+    halves = _loaded(builder, zero, i, result, ir.VectorType(_I16, 2 * count))
+    return builder.bitcast(_shuffled(builder, halves, halves, [n for i in range(count) for n in (i + 1, i)]), words)
+
+
+def pairs_of(builder: Any, zero: Any, i: Any, count: int, result: int) -> Any:
+    """Return a vector of the bits for a result of so many pairs of elements, as ``bits_of`` for each."""
+    return _loaded(builder, zero, i, result, ir.VectorType(_I32, count))
+
+
+def _loaded(builder: Any, zero: Any, i: Any, result: int, kind: Any) -> Any:
+    """Load what begins with the bits of element i."""
     base = builder.bitcast(zero, _I16.as_pointer())
-    own, following = (builder.gep(base, [builder.add(i, _I64(result * _ROOM + j))]) for j in range(2))
-    if elements == 2:
-        return builder.load(builder.bitcast(own, _I32.as_pointer()), align=2)
-    word = builder.zext(builder.load(own), _I32)
-    if count == 16:
-        return word
-    return builder.or_(builder.shl(word, _I32(16)), builder.zext(builder.load(following), _I32))
+    place = builder.gep(base, [builder.add(i, _I64(result * _ROOM))])
+    return builder.load(builder.bitcast(place, kind.as_pointer()), align=2)
 
 
 def _xor(builder: Any, *words: Any) -> Any:
@@ -156,6 +184,16 @@ def _xor(builder: Any, *words: Any) -> Any:
     if single and wide:
         single = [_everywhere(builder, reduce(builder.xor, single))]
     return reduce(builder.xor, [*wide, *single])
+
+
+def _lower(builder: Any, product: Any) -> Any:
+    """Return the upper halves of 64 bits as lower ones, below anything."""
+    if not isinstance(product.type, ir.VectorType):
+        return builder.lshr(product, _I64(32))
+    # Not by a shift, which is for the port of a processor that shifts elsewhere, too, and permutes nowhere.
+    words = builder.bitcast(product, _WORDS)
+    places = [place for i in range(1, 2 * BLOCKS, 2) for place in (i, i)]
+    return builder.bitcast(_shuffled(builder, words, words, places), product.type)
 
 
 def _upper(builder: Any, word: Any) -> Any:

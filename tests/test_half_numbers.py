@@ -5,14 +5,19 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is not installed")
 
-from refoptim.kernels import half, half_arrays, half_loops, half_numbers, philox  # noqa: E402
+from refoptim.kernels import half, half_arrays, half_loops, half_numbers, half_registers, philox  # noqa: E402
+from refoptim.kernels.arithmetic import unpack  # noqa: E402
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+I32 = ir.IntType(32)
 DTYPES = [np.dtype(np.float16), BFLOAT16]
 ALL_BITS = np.arange(1 << 16, dtype=np.uint16)
 
@@ -46,24 +51,30 @@ def _random(typing_context, words):
 def _fill(typing_context, draws, first, stop, result):
     def generate(context, builder, signature, arguments):
         found, *rest = arguments
-        data = context.make_array(draws)(context, builder, found).data
-        return context.make_tuple(builder, signature.return_type, philox.fill(builder, data, *rest[:2], 32, 2, rest[2]))
+        given = cgutils.unpack_tuple(builder, found)
+        return context.make_tuple(
+            builder, signature.return_type, philox.fill(builder, given, *rest[:2], 32, 2, rest[2])
+        )
 
     return types.Tuple((types.voidptr, types.intp))(draws, first, stop, result), generate
 
 
-def _reading(count, result, elements):
+def _reading(read, *others):
     @intrinsic
     def bits(typing_context, zero, i):
         def generate(context, builder, signature, arguments):
-            return philox.bits_of(builder, *arguments, count, result, elements)
+            found = read(builder, *arguments, *others)
+            # Of a vector the last one: the bits of an element that is so much later.
+            return found if found.type == I32 else builder.extract_element(found, I32(found.type.count - 1))
 
         return types.uint32(zero, i), generate
 
     return bits
 
 
-_short, _long, _second, _two = _reading(16, 0, 1), _reading(32, 0, 1), _reading(16, 1, 1), _reading(16, 0, 2)
+_short, _long, _second = (_reading(philox.bits_of, *others) for others in ((16, 0), (32, 0), (16, 1)))
+_shorts, _longs = (_reading(philox.words_of, 4, bits, 1) for bits in (16, 32))
+_pairs = _reading(philox.pairs_of, 2, 1)
 
 
 @njit
@@ -78,6 +89,34 @@ def drawn(out, x, words):
         out[i] = _drawn(out[i], x, words[i])
 
 
+@intrinsic
+def _drawn_by_registers(typing_context, out, x, words, i):
+    def generate(context, builder, signature, arguments):
+        *arrays, i = arguments
+        places = []
+        for kind, array in zip(signature.args, arrays):
+            place = builder.gep(context.make_array(kind)(context, builder, array).data, [i])
+            vector = ir.VectorType(place.type.pointee, half_registers.WIDTH)
+            places.append(builder.bitcast(place, vector.as_pointer()))
+        drawn = half_registers.stochastic(builder, *(builder.load(place, align=2) for place in places[1:]))
+        builder.store(drawn, places[0], align=2)
+        return context.get_dummy_value()
+
+    return types.void(out, x, words, i), generate
+
+
+@njit
+def drawn_by_registers(out, x, words):
+    for i in range(0, out.size, half_registers.WIDTH):
+        _drawn_by_registers(out, x, words, i)
+
+
+@njit
+def drawn_one_by_one(out, x, words):
+    for i in range(out.size):
+        out[i] = _drawn(out[i], x[i], words[i])
+
+
 @njit
 def random_words(words):
     return _random(words)
@@ -85,11 +124,13 @@ def random_words(words):
 
 @njit
 def random_bits(draws, first, stop, result, out):
-    """Write what roundings of elements take: to bfloat16, to float16, of the second result, and of a pair."""
+    """Write what roundings of elements take, and for second results in vectors, where these begin in the buffer."""
     while first < stop:
-        zero, end = _fill(draws, first, stop, result)
+        zero, end = _fill(unpack(philox.Draws, draws), first, stop, result)
         for i in range(first, end):
-            out[i] = _short(zero, i), _long(zero, i), _second(zero, i), _two(zero, i)
+            out[i, :3] = _short(zero, i), _long(zero, i), _second(zero, i)
+            if i >= first + 3:
+                out[i, 3:] = _shorts(zero, i - 3), _longs(zero, i - 3), _pairs(zero, i - 3), np.uint32(1)
         first = end
 
 
@@ -205,7 +246,7 @@ PLACES = [(0, 300), (5, 1), (127, 3), (1_000, philox.SPAN), (77, 3 * philox.SPAN
 @pytest.mark.parametrize(("place", "count"), PLACES)
 def test_random_bits_are_one_row_for_every_step_and_result(place, count):
     seed, step, stream, result = 0x123456789ABCDEF0, 3, 5, 2
-    out = np.zeros((count, 4), np.uint32)
+    out = np.zeros((count, 7), np.uint32)
     random_bits(half_loops.draws(seed, step, stream, place), 0, count, result, out)
 
     def row(result):
@@ -220,11 +261,12 @@ def test_random_bits_are_one_row_for_every_step_and_result(place, count):
         return row >> 16 * (place % 8 + i) & 0xFFFF
 
     first, second = row(result), row(result + 1)
-    for i, got in enumerate(out.tolist()):
-        own, following = at(first, i), at(first, i + 1)
-        expected = [own, own << 16 | following, at(second, i), following << 16 | own]
-        # A pair that begins with the last element is never loaded.
-        assert got[: 3 if i == count - 1 else 4] == expected[: 3 if i == count - 1 else 4]
+    for i, (*got, in_vectors) in enumerate(out.tolist()):
+        own, following = (at(second, i + j) for j in range(2))
+        expected = [at(first, i), at(first, i) << 16 | at(first, i + 1), own]
+        expected += [own, own << 16 | following, own << 16 | at(second, i - 1)] if in_vectors else [0, 0, 0]
+        assert got == expected
+    assert out[:, -1].sum() >= count - 3 * math.ceil((count + philox.TILE) / philox.SPAN)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -298,3 +340,22 @@ def test_the_simulator_has_numbers_of_its_own_with_the_same_bits(dtype):
     assert np.isnan(half_numbers.widen(half_numbers.nearest(np.float32(np.nan), kind)))
     for given, expected in KNOWN:
         assert half_numbers.philox(given[:4], given[4:]) == expected
+
+
+@pytest.mark.skipif(not half_registers.has_registers(cpu_target.target_context), reason="this processor has none")
+def test_instructions_for_float16_round_as_integers_do():
+    rng = np.random.default_rng(4)
+    any_bits = rng.integers(0, 1 << 32, 1 << 18, dtype=np.uint32).view(np.float32)
+    # Of every size that float16 has, and somewhat beyond; then all of its numbers, and what it has not.
+    sized = np.ldexp(rng.uniform(-1, 1, 1 << 20), rng.integers(-30, 18, 1 << 20)).astype(np.float32)
+    own = np.tile(ALL_BITS.view(np.float16), 4)
+    limits = np.array([65504, 65519.996, 65520, 65535.996, 65536, 1e5, 3e38, math.inf, 2.0**-24, 2.0**-25, 1e-45])
+    limits = np.tile(np.concatenate([limits, -limits]), 1 << 12)
+    x = np.concatenate([values.astype(np.float32) for values in (any_bits, sized, own, limits)])
+    words = rng.integers(0, 1 << 32, x.size, dtype=np.uint32)
+    words[::3] |= 0xFFFFF800
+    words[1::3] &= 0x7FF
+    expected, out = np.empty((2, x.size), np.int16)
+    drawn_one_by_one(expected, x, words)
+    drawn_by_registers(out, x, words)
+    assert same(out.view(np.float16), expected.view(np.float16)).all()
