@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refoptim.kernels.arithmetic import fma, unpack, widen
+from refoptim.kernels.changes import FEW, PRODUCTS, measured_chunk
 from refoptim.kernels.jit import cpu_kernel, cpu_rule, cpu_tasks
 from refoptim.kernels.lanes import dot_any_chunk, vector
 from refoptim.kernels.magnitudes import largest_chunk
 from refoptim.kernels.measures import Measured, Sums, is_long, measured
 from refoptim.kernels.memory import assign, temporaries
-from refoptim.kernels.pairs import CHUNK, rounded
-from refoptim.kernels.products import addresses, product
-from refoptim.kernels.reductions import TURN, sum_of_chunks
+from refoptim.kernels.pairs import CHUNK
+from refoptim.kernels.prefetch import copy_chunk
+from refoptim.kernels.products import addresses, product, totals_cpu
+from refoptim.kernels.reductions import turn
 from refoptim.kernels.strips import gpu_elementwise
 from refoptim.kernels.vectors import add
 
@@ -40,7 +42,7 @@ def cg_direction_cpu(d, g, scalars):
 
 
 @cpu_tasks
-def measured_direction_cpu(new, others, g, scalars, high, low, largest, first, stop):
+def measured_direction_cpu(new, others, g, scalars, sums, first, stop):
     """Write chunks of the next direction, the sums of their products with the gradient, and how large they are."""
     h = Scalars(*unpack(Scalars, scalars))
     for chunk in range(first, stop):
@@ -48,13 +50,11 @@ def measured_direction_cpu(new, others, g, scalars, high, low, largest, first, s
         part, gradient = new[start : start + CHUNK], g[start : start + CHUNK]
         if others.size:
             # In place, because a vector that may be another one is no vector loop's.
-            d = vector(g, others[0])[start : start + CHUNK]
-            for k in range(part.size):
-                part[k] = d[k]
+            copy_chunk(part, vector(g, others[0])[start : start + CHUNK])
         for k in range(part.size):
             part[k] = _cg_direction_cpu(widen(part[k], h), widen(gradient[k], h), h)
-        high[chunk], low[chunk] = dot_any_chunk(new, g, start)
-        largest[chunk] = largest_chunk(new, start)
+        sums[0, chunk], sums[1, chunk] = dot_any_chunk(new, g, start)
+        sums[2, chunk] = largest_chunk(new, start)
 
 
 def direction(new: Any, g: Any, d: Any, beta: float) -> Measured:
@@ -64,7 +64,7 @@ def direction(new: Any, g: Any, d: Any, beta: float) -> Measured:
     if is_long(g):
         sums = Sums(g.size)
         others = addresses([] if new is d else [d])
-        measured_direction_cpu.run(sums.chunks, TURN, 3 * g.nbytes, new, others, g, scalars, *sums.arrays)
+        measured_direction_cpu.run(sums.chunks, turn(sums.chunks), 3 * g.nbytes, new, others, g, scalars, sums.arrays)
         return sums.measured(new)
     if new is not d:
         assign(new, d)
@@ -78,41 +78,39 @@ class Products(NamedTuple):
     gg: float
     bb: float
     gy: float
+    dg: float = math.nan
     yy: float = math.nan
     dy: float = math.nan
-    dg: float = math.nan
     dd: float = math.nan
 
 
 @cpu_tasks
-def sums_of_products_cpu(g, others, high, low, first, stop):
-    """Write the sums of chunks of these products, or of the first three; b and d are addresses."""
-    change, b, d = np.empty(CHUNK, g.dtype), vector(g, others[0]), vector(g, others[1])
+def measured_gradient_cpu(g, x, others, sums, first, stop):
+    """Write chunks of the gradient, the sums of its products, and how large it is; the last one and d are addresses."""
+    b, d = vector(g, others[0]), vector(g, others[1])
     for chunk in range(first, stop):
-        start, end = chunk * CHUNK, min((chunk + 1) * CHUNK, g.size)
-        y = change[: end - start]
-        for k in range(y.size):
-            y[k] = g[start + k] - b[start + k]
-        high[0, chunk], low[0, chunk] = dot_any_chunk(g, g, start)
-        high[1, chunk], low[1, chunk] = dot_any_chunk(b, b, start)
-        high[2, chunk], low[2, chunk] = dot_any_chunk(g[start:end], y, 0)
-        if high.shape[0] > 3:
-            high[3, chunk], low[3, chunk] = dot_any_chunk(y, y, 0)
-            high[4, chunk], low[4, chunk] = dot_any_chunk(d[start:end], y, 0)
-            high[5, chunk], low[5, chunk] = dot_any_chunk(d, g, start)
-            high[6, chunk], low[6, chunk] = dot_any_chunk(d, d, start)
+        measured_chunk(g, x, b, d, sums, chunk)
+
+
+def gradient(g: Any, x: Any, before: Any, d: Any, count: int) -> Measured:
+    """Copy x into g, a long vector, if it is another. Return g, measured along d, with so many products or more."""
+    if x.dtype != g.dtype:
+        assign(g, x)
+        x = g
+    chunks, count = -(-g.size // CHUNK), FEW if count <= FEW else len(PRODUCTS)
+    sums, totals = np.empty((2 * count + 1, chunks)), np.empty((1, count))
+    measured_gradient_cpu.run(chunks, turn(chunks), 4 * g.nbytes, g, x, addresses([before, d]), sums)
+    totals_cpu.serial(totals, *sums[:-1].reshape(2, 1, count, chunks), 0, 1)
+    found = Products(*totals[0].tolist())
+    return Measured(g, float(sums[-1].max()), found.dg, found)
 
 
 def products(g: Any, before: Any, d: Any, count: int) -> Products:
-    """Return the products, or the first three if no more are asked for."""
-    if is_long(g):
-        high, low = np.empty((2, count, -(-g.size // CHUNK)))
-        sums_of_products_cpu.run(high.shape[1], TURN, 3 * g.nbytes, g, addresses([before, d]), high, low)
-        return Products(*(rounded(*sum_of_chunks(*sums)) for sums in zip(high, low)))
+    """Return so many of the products, each by a pass of its own."""
     with temporaries(g) as empty:
         y = empty(g.size, g.dtype)
         add(y, g, before, -1.0)
-        pairs = [(g, g), (before, before), (g, y), (y, y), (d, y), (d, g), (d, d)]
+        pairs = [(g, g), (before, before), (g, y), (d, g), (y, y), (d, y), (d, d)]
         return Products(*(product(*pair) for pair in pairs[:count]))
 
 

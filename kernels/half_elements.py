@@ -125,7 +125,8 @@ class Packs(Elements):
     @staticmethod
     def number(wide: Any) -> Any:
         """Return the type that a rule computes in, given that of the arithmetic."""
-        return Pack(wide, widened=False)
+        # The conversions keep the units busy that Newton's steps would need.
+        return Pack(wide, by_newton=wide == types.float64)
 
     def drawn(self, zero: Any, i: Any, result: int) -> Any:
         """Return the random bits for a result, as words for pairs, or for each pack."""

@@ -64,8 +64,9 @@ def _sum_strip(typing_context, lanes, x, y, strip, ahead):
             at = builder.add(start, builder.mul(row.index, strip.type(LANES)))
             add_product(builder, pair, load(builder, first, at), load(builder, other, at), is_exact=itemsize < 8)
             turn = builder.add(builder.mul(strip, strip.type(_ROWS)), row.index)
-            place = builder.gep(following, [builder.mul(turn, strip.type(STRIP))])
-            ask_for(builder, place, STRIP * itemsize, cache=2)
+            share = builder.mul(turn, strip.type(STRIP))
+            ask_for(builder, builder.gep(following, [share]), STRIP * itemsize, cache=2)
+            ask_for(builder, builder.gep(first, [builder.add(share, strip.type(CHUNK))]), STRIP * itemsize, cache=2)
         for i, part in enumerate(pair):
             place = builder.gep(sums, [builder.add(start, strip.type(i * LANES))])
             builder.store(builder.load(part), builder.bitcast(place, zero.type.as_pointer()), align=8)
@@ -81,10 +82,20 @@ def strip_of(width):
 
 def load(builder, data, index, width=STRIP):
     """Load neighbours, as float64."""
-    kind, wide = data.type.pointee, strip_of(width)
+    return widened(builder, load_as_is(builder, data, index, width))
+
+
+def load_as_is(builder, data, index, width=STRIP):
+    """Load neighbours."""
+    kind = data.type.pointee
     place = builder.bitcast(builder.gep(data, [index]), ir.VectorType(kind, width).as_pointer())
     # The start of a vector is aligned for an element, not for a register.
-    values = builder.load(place, align=4 if isinstance(kind, ir.FloatType) else 8)
+    return builder.load(place, align=4 if isinstance(kind, ir.FloatType) else 8)
+
+
+def widened(builder, values):
+    """Return neighbours as float64."""
+    wide = strip_of(values.type.count)
     return values if values.type == wide else builder.fpext(values, wide)
 
 

@@ -9,8 +9,9 @@ from refoptim.kernels.lanes import dot_any_chunk
 from refoptim.kernels.magnitudes import largest_chunk
 from refoptim.kernels.memory import assign, on_gpu
 from refoptim.kernels.pairs import CHUNK, rounded
+from refoptim.kernels.prefetch import copy_chunk
 from refoptim.kernels.products import product
-from refoptim.kernels.reductions import TURN, largest_magnitude, sum_of_chunks
+from refoptim.kernels.reductions import largest_magnitude, sum_of_chunks, turn
 
 
 class Measured(NamedTuple):
@@ -19,6 +20,7 @@ class Measured(NamedTuple):
     vector: Any
     largest: float  # magnitude of its elements
     product: float  # with the other vector; 0 if there is none
+    products: Any = None  # others, if the pass has found them
 
 
 class Sums:
@@ -30,20 +32,18 @@ class Sums:
 
     def measured(self, x: Any) -> Measured:
         """Return the vector with what was written down."""
-        return Measured(x, largest_magnitude(self.largest), rounded(*sum_of_chunks(self.high, self.low)))
+        return Measured(x, float(self.largest.max()), rounded(*sum_of_chunks(self.high, self.low)))
 
 
 @cpu_tasks
-def copy_cpu(z, x, y, high, low, largest, first, stop):
+def copy_cpu(z, x, y, sums, first, stop):
     for chunk in range(first, stop):
         start = chunk * CHUNK
-        part = z[start : start + CHUNK]
-        for k in range(part.size):
-            part[k] = x[start + k]
-        if largest.size:
-            largest[chunk] = largest_chunk(z, start)
+        copy_chunk(z[start:], x[start : start + CHUNK])
+        if sums.size:
+            sums[2, chunk] = largest_chunk(z, start)
         if y.size:
-            high[chunk], low[chunk] = dot_any_chunk(z, y, start)
+            sums[0, chunk], sums[1, chunk] = dot_any_chunk(z, y, start)
 
 
 def is_long(x: Any) -> bool:
@@ -62,21 +62,22 @@ def measured(x: Any, y: Any = None) -> Measured:
 def copy(z: Any, x: Any) -> None:
     """Copy a flat array into another one, on several threads if they are of one type."""
     if is_long(z) and x.dtype == z.dtype:
-        nothing = np.empty(0)
-        copy_cpu.run(-(-z.size // CHUNK), TURN, 2 * z.nbytes, z, x, z[:0], nothing, nothing, nothing)
+        chunks = -(-z.size // CHUNK)
+        copy_cpu.run(chunks, turn(chunks), 2 * z.nbytes, z, x, z[:0], np.empty((3, 0)))
     else:
         assign(z, x)
 
 
 def copy_measured(z: Any, x: Any, y: Any = None) -> Measured:
-    """Copy x into z. Return z with its largest magnitude and its product with y, which is of its type."""
+    """Copy x into z, if it is another. Return z with its largest magnitude and its product with y, of its type."""
     if is_long(z) and x.dtype == z.dtype:
         return _copy(z, x, z[:0] if y is None else y)
-    assign(z, x)
+    if z is not x:
+        assign(z, x)
     return measured(z, y)
 
 
 def _copy(z: Any, x: Any, y: Any) -> Measured:
     sums = Sums(z.size)
-    copy_cpu.run(sums.chunks, TURN, 2 * z.nbytes + y.nbytes, z, x, y, *sums.arrays)
+    copy_cpu.run(sums.chunks, turn(sums.chunks), 2 * z.nbytes + y.nbytes, z, x, y, sums.arrays)
     return sums.measured(z)

@@ -95,7 +95,8 @@ class Stage(NamedTuple):
 
 
 def _stage(typing_context: Any, rule: Any, arrays: Any, h: Any, name: str) -> Stage:
-    kind = Pack(h[0], widened=any(x.dtype != h[0] for x in arrays), stage=name)
+    widened = any(x.dtype != h[0] for x in arrays)
+    kind = Pack(h[0], by_newton=widened or h[0] == types.float32, stage=name)
     call, count = call_of(typing_context, rule, len(arrays), h, kind)
     results = results_of(typing_context, rule, len(arrays), h, kind)
     return Stage(call, kind, dict(zip(changed(len(arrays), count), results, strict=True)))

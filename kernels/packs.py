@@ -39,14 +39,14 @@ class Pack(_Type):
 
     Args:
         element: their type.
-        widened: whether they were narrower in memory, and are where Newton's steps hold.
+        by_newton: whether Newton's steps may find quotients or roots: float64 must have been float32 in memory.
         stage: of the rule that computes with them.
 
     """
 
-    def __init__(self, element: Any, *, widened: bool, stage: str = WHOLE) -> None:
-        self.element, self.widened, self.stage = element, widened, stage
-        super().__init__(name=f"{type(self).__name__}({element}, widened={widened}, {stage})")
+    def __init__(self, element: Any, *, by_newton: bool, stage: str = WHOLE) -> None:
+        self.element, self.by_newton, self.stage = element, by_newton, stage
+        super().__init__(name=f"{type(self).__name__}({element}, by_newton={by_newton}, {stage})")
 
     def can_convert_to(self, typingctx: Any, other: Any) -> Any:
         """Return that what may depend on a quotient, and may not, is taken for what does."""
@@ -105,8 +105,7 @@ def _takes_packs(function: Callable[..., Any], count: int, generate: Callable[..
             waiting = [builder.extract_value(carrier, place) for place in (1, 2)]
         if function is operator.truediv:
             given = waiting or given
-        # float64 that was not widened is anywhere in its range.
-        beside = _BESIDE.get(function) if kind.widened or kind.element == types.float32 else None
+        beside = _BESIDE.get(function) if kind.by_newton else None
         new = beside(context, builder, *given) if beside else generate(builder, *given)
         return struct(builder, new, *waiting) if waiting else new
 
@@ -123,7 +122,7 @@ def _result_of(function: Callable[..., Any], arguments: Any) -> Any:
         return delayed[0] if delayed else None
     [pack] = packs
     if pack.stage == BEFORE and function is operator.truediv:
-        return Delayed(pack.element, widened=pack.widened, stage=BEFORE)
+        return Delayed(pack.element, by_newton=pack.by_newton, stage=BEFORE)
     return pack
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from refoptim.kernels import reductions_gpu as gpu
+from refoptim.kernels import threads
 from refoptim.kernels.half import as_bits
 from refoptim.kernels.half_arrays import number, widened
 from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks, renamed
@@ -24,8 +25,8 @@ from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, add, magnitude, 
 
 # The elements below one sum of chunks' sums: arrays that are taken as one are copied in pieces of this size.
 BLOCK = CHUNK * LANES
-# How many chunks a thread adds up at a time.
-TURN = 4
+# How many chunks a thread adds up at a time, at least, and at most where it asks for those ahead.
+TURN, _LONGEST = 4, 32
 # The norms that have the same bits on every machine.
 _SAME_EVERYWHERE = (2, 1, 0, math.inf, -math.inf)
 
@@ -126,6 +127,11 @@ def _magnitudes(x: Any) -> tuple[float, float]:
     high, low = np.empty((2, -(-x.size // CHUNK)))
     magnitudes_cpu.run(high.size, TURN, x.nbytes, as_bits(x), high, low)
     return sum_of_chunks(high, low)
+
+
+def turn(chunks: int) -> int:
+    """Return how many chunks to take at a time in a pass that asks for the next ones, which should be one's own."""
+    return min(max(TURN, chunks // (16 * threads.get_count())), _LONGEST)
 
 
 def sum_of_chunks(high: Any, low: Any) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from math import isfinite
 from operator import index, length_hint
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +18,7 @@ from .devices import device_of, on_gpu, to_host
 from .gpu import Gpu, on_stream
 from .interrupts import Pause, carry_out
 from .line_search import Trial, strong_wolfe
-from .objective import Objective, real_size
+from .objective import Measure, Objective, real_size
 from .optimizer import Optimizer, Params
 from .parameter import Parameter
 from .recycler import Recycler
@@ -91,7 +92,7 @@ class Minimizer(Optimizer):
         changes: list[Launch] = [(entry.update, (memory,))]
         pause, left = Pause(), iter(changes)
         try:
-            loss, grad = objective.evaluate()
+            loss, grad = objective.evaluate(partial(self._measured, group, memory, None))
             if not grad.largest <= group["tolerance_grad"]:
                 self._iterate(group, objective, memory, loss, grad)
             memory["func_evals"] += objective.calls
@@ -126,7 +127,7 @@ class Minimizer(Optimizer):
             memory["n_iter"] += 1
             # The state's vectors stay, and those that a search has come back to.
             free = last is not None and last is not grad.vector
-            d, size, slope = self._direction(group, memory, grad, free)
+            d, size, slope, _ = self._direction(group, memory, grad, free)
             t = lr * self._first_t(memory, loss, grad.vector, slope)
             before, last = loss, grad.vector
             memory |= {"d": d, "t": t, "prev_flat_grad": grad.vector, "prev_loss": loss}
@@ -136,9 +137,11 @@ class Minimizer(Optimizer):
                 objective.move(None, d, t)
                 # After the last move nobody asks for the loss: the next step does, perhaps with other data.
                 if iterations_left and objective.left > 0:
-                    loss, grad = objective.evaluate()
+                    loss, grad = objective.evaluate(partial(self._measured, group, memory, None))
             elif objective.left > 0 and isfinite(loss) and isfinite(slope):
-                t, loss, _, grad = self._search(objective, Trial(0.0, loss, slope, grad), d, size, t)
+                # The last line's products are not this one's, should the search end where it begins.
+                start = Trial(0.0, loss, slope, grad._replace(products=None))
+                t, loss, _, grad = self._search(objective, start, d, size, t, partial(self._measured, group, memory, d))
                 memory["t"] = t
             else:
                 return
@@ -150,21 +153,28 @@ class Minimizer(Optimizer):
             ):
                 return
 
-    def _search(self, objective: Objective, start: Trial, d: Array, size: float, t: float) -> Trial:
+    def _search(self, objective: Objective, start: Trial, d: Array, size: float, t: float, measure: Measure) -> Trial:
         """Move to the best point that is found on a line."""
-        x, here = objective.point(), None
+        x = here = None
 
         def trial(t: float) -> Trial:
-            nonlocal here
+            nonlocal x, here
             here = t
-            objective.move(x, d, t)
-            loss, grad = objective.evaluate(d)
+            if x is None:
+                x = objective.leave(d, t)
+            else:
+                objective.move(x, d, t)
+            loss, grad = objective.evaluate(measure)
             return Trial(t, loss, grad.product, grad)
 
         found = strong_wolfe(trial, start, t, size, max_eval=objective.left, c2=self.curvature)
         if found.t != here:
             objective.move(x, d, found.t)
         return found
+
+    def _measured(self, group: dict[str, Any], memory: Memory, d: Array | None, z: Array, x: Array) -> "Measured":
+        """Copy a gradient into a vector, unless it is there. Return that, measured along a direction, if given."""
+        return kernels.measures.copy_measured(z, x, d)
 
     def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured", free: bool) -> "Measured":
         """Return the direction of this iteration, measured along the gradient; take note of what later ones need.

@@ -17,6 +17,9 @@ from .scalars import number
 if TYPE_CHECKING:  # it imports Numba
     from .kernels.measures import Measured
 
+# What copies a gradient into a vector, unless it is there, and returns that with what an optimizer wants to know of it.
+Measure = Callable[[Array, Array], "Measured"]
+
 
 class Segment(NamedTuple):
     """Neighbours in a buffer that follow each other in the vector."""
@@ -63,14 +66,14 @@ class Objective:
         """How many elements the vectors have."""
         return self._start.size
 
-    def evaluate(self, d: Array | None = None) -> "tuple[float, Measured]":
-        """Return loss and gradient where the parameters are; the gradient is measured along a direction, if given."""
+    def evaluate(self, measure: Measure) -> "tuple[float, Measured]":
+        """Return the loss where the parameters are, and the gradient, measured in this way."""
         self.left -= 1
         loss = self._closure()
         if not self.calls:
             self.first = loss
         self.calls += 1
-        return number("the closure's loss", loss), self._gradient(d)
+        return number("the closure's loss", loss), self._gradient(measure)
 
     def point(self) -> Array:
         """Return where the parameters are."""
@@ -80,6 +83,17 @@ class Objective:
         point = self._vector(segments)
         for segment in segments:
             kernels.measures.copy(point[segment.part], segment.buffer.theta[segment.place])
+        return point
+
+    def leave(self, d: Array, t: float) -> Array:
+        """Take the parameters ``t * d`` further. Return where they were."""
+        segments = self._laid_out()
+        if not segments:
+            return np.empty(0, self._dtype)
+        point = self._vector(segments)
+        for segment in segments:
+            theta = segment.buffer.theta[segment.place]
+            kernels.vectors.leave(point[segment.part], theta, d[segment.part], t)
         return point
 
     def move(self, x: Array | None, d: Array, t: float) -> None:
@@ -93,7 +107,7 @@ class Objective:
         for segment in self._laid_out():
             kernels.memory.assign(segment.buffer.theta[segment.place], self._start[segment.part])
 
-    def _gradient(self, d: Array | None) -> "Measured":
+    def _gradient(self, measure: Measure) -> "Measured":
         """Return the gradient, with zeros where a parameter has none."""
         segments = self._laid_out()
         if not segments:
@@ -104,7 +118,7 @@ class Objective:
             if buffer.missing == 0:
                 source = buffer.grad[segment.place]
                 if len(segments) == 1:
-                    return kernels.measures.copy_measured(gradient, source, d)
+                    return measure(gradient, source)
                 kernels.measures.copy(part, source)
                 continue
             end = 0
@@ -114,7 +128,7 @@ class Objective:
                     buffer.device.fill(part[begin:end], 0)
                 else:
                     kernels.memory.assign(part[begin:end], _dense(param, buffer))
-        return kernels.measures.measured(gradient, d)
+        return measure(gradient, gradient)
 
     def _vector(self, segments: list[Segment]) -> Array:
         """Return a new vector where the parameters are."""

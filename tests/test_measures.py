@@ -5,14 +5,15 @@ import pytest
 
 from refoptim.kernels import cg, lbfgs
 from refoptim.kernels.jit import SERIAL_BELOW
-from refoptim.kernels.measures import copy, copy_measured
+from refoptim.kernels.measures import copy, copy_measured, is_long
 from refoptim.kernels.pairs import CHUNK
 from refoptim.kernels.products import product, products
 from refoptim.kernels.reductions import largest_magnitude
+from refoptim.kernels.vectors import add, leave
 
 TYPES = [np.float32, np.float64]
 SIZES = [1, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 7, SERIAL_BELOW // 4 + 129]
-METHODS = {3: ["gg", "bb", "gy"], 7: ["gg", "bb", "gy", "yy", "dy", "dg", "dd"]}
+METHODS = {3: ["gg", "bb", "gy"], 7: ["gg", "bb", "gy", "dg", "yy", "dy", "dd"]}
 
 pytestmark = [pytest.mark.parametrize("dtype", TYPES), pytest.mark.parametrize("size", SIZES)]
 
@@ -25,9 +26,9 @@ def test_a_copy_is_measured(size, dtype):
     x, y = vectors(2, size, dtype)
     x[size // 2] = -9
     z = np.full_like(x, np.nan)
-    assert copy_measured(z, x, y)[1:] == (9, product(x, y))
+    assert copy_measured(z, x, y)[1:3] == (9, product(x, y))
     np.testing.assert_array_equal(z, x)
-    assert copy_measured(z, y)[1:] == (largest_magnitude(y), 0)
+    assert copy_measured(z, y)[1:3] == (largest_magnitude(y), 0)
     np.testing.assert_array_equal(z, y)
 
 
@@ -60,7 +61,7 @@ def test_a_history_is_extended(size, dtype):
     # What was computed ahead is what is computed anew, also from copies of the lists.
     again, same = lbfgs.History().direction(g, list(ys), list(steps), rho, 0.5)
     assert (found.vector.tobytes(), found[1:], factors) == (again.vector.tobytes(), again[1:], same)
-    assert found[1:] == (largest_magnitude(found.vector), product(found.vector, g))
+    assert found[1:3] == (largest_magnitude(found.vector), product(found.vector, g))
 
 
 def test_a_pair_lies_where_the_last_gradient_and_direction_did(size, dtype):
@@ -87,9 +88,39 @@ def test_a_pair_that_is_left_out_leaves_the_others_known(size, dtype):
 def test_products_of_conjugate_gradients(size, dtype, count):
     g, b, d = vectors(3, size, dtype)
     named = {"g": g, "b": b, "d": d, "y": g - b}
-    found = cg.products(g, b, d, count)
     expected = [product(*map(named.get, pair)) for pair in METHODS[count]]
+    found = cg.products(g, b, d, count)
     assert [getattr(found, pair) for pair in METHODS[count]] == expected
+    if is_long(g):
+        z = np.full_like(g, np.nan)
+        # A gradient that is there already is one of the vectors itself.
+        for source, target in ((g, z), (z, z)):
+            measured = cg.gradient(target, source, b, d, count)
+            assert (measured.vector is target, target.tobytes()) == (True, g.tobytes())
+            assert measured[1:3] == (largest_magnitude(g), product(d, g))
+            assert [getattr(measured.products, pair) for pair in METHODS[count]] == expected
+
+
+@pytest.mark.parametrize("count", METHODS)
+@pytest.mark.parametrize("place", [0, -1])
+def test_no_number_in_a_gradient_is_the_largest(size, dtype, place, count):
+    if size <= CHUNK:
+        pytest.skip("short gradients are measured as all vectors are")
+    x, b, d = vectors(3, size, dtype)
+    x[place] = -np.inf
+    assert cg.gradient(np.empty_like(x), x, b, d, count).largest == np.inf
+    x[size // 2] = np.nan
+    assert np.isnan(cg.gradient(np.empty_like(x), x, b, d, count).largest)
+
+
+@pytest.mark.parametrize("other", TYPES)
+def test_leaving_a_point_is_a_copy_and_a_move(size, dtype, other):
+    (theta, d), x = vectors(2, size, dtype), np.full(size, np.nan, dtype)
+    before, d = theta.copy(), d.astype(other)
+    expected = np.empty_like(theta)
+    add(expected, before, d, 0.3)
+    leave(x, theta, d, 0.3)
+    assert (x.tobytes(), theta.tobytes()) == (before.tobytes(), expected.tobytes())
 
 
 def test_a_conjugate_direction(size, dtype):
@@ -100,4 +131,4 @@ def test_a_conjugate_direction(size, dtype):
         found = cg.direction(new, g, d, 0.7)
         assert found.vector is new
         assert new.tobytes() == expected.tobytes()
-        assert found[1:] == (largest_magnitude(expected), product(expected, g))
+        assert found[1:3] == (largest_magnitude(expected), product(expected, g))

@@ -104,7 +104,7 @@ def test_a_sum_has_the_bits_of_one_loop_after_the_other(size, dtype):
         add(expected, expected, s, factor)
     found = lbfgs._sum(g, ys, steps, alpha, 0.3, beta)
     assert found.vector.tobytes() == expected.tobytes()
-    assert found[1:] == (largest_magnitude(expected), product(expected, g))
+    assert found[1:3] == (largest_magnitude(expected), product(expected, g))
 
 
 def pairs(count, size, seed=4):

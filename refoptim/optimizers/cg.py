@@ -12,7 +12,8 @@ from ..optimizer import Params
 if TYPE_CHECKING:  # it imports Numba
     from ..kernels.measures import Measured
 
-_METHODS = ("polak_ribiere", "hager_zhang")
+# How many of the products that there are a method needs.
+_NEEDED = {"polak_ribiere": 3, "hager_zhang": 7}
 # How far below 0 Hager and Zhang let beta go, and how much of the steepest slope a direction must have.
 _ETA, _LEAST_DESCENT = 0.01, 0.01
 
@@ -101,8 +102,8 @@ class CG(Minimizer):
 
     def _check(self, options: dict[str, Any]) -> None:
         super()._check(options)
-        if options["method"] not in _METHODS:
-            raise ValueError(f"Invalid method: {options['method']!r}; use one of {', '.join(_METHODS)}")
+        if options["method"] not in _NEEDED:
+            raise ValueError(f"Invalid method: {options['method']!r}; use one of {', '.join(_NEEDED)}")
         if options["line_search_fn"] is None:
             raise RuntimeError("CG needs line_search_fn='strong_wolfe': without it directions are not conjugate")
 
@@ -110,14 +111,18 @@ class CG(Minimizer):
         if memory["n_iter"] == 1:
             return self._steepest(grad)
         g, before, d = grad.vector, memory["prev_flat_grad"], memory["d"]
+        products = grad.products or kernels.cg.products(g, before, d, _NEEDED[group["method"]])
         if group["method"] == "polak_ribiere":
-            products = kernels.cg.products(g, before, d, 3)
             beta = kernels.cg.polak_ribiere(products)
         else:
-            products = kernels.cg.products(g, before, d, 7)
             beta = kernels.cg.hager_zhang(products, _ETA)
         new = kernels.cg.direction(d if free else self._vectors.empty(g.size, g.dtype, g), g, d, beta)
         return new if -new.product >= _LEAST_DESCENT * products.gg else self._steepest(grad)
+
+    def _measured(self, group: dict[str, Any], memory: Memory, d: Array | None, z: Array, x: Array) -> "Measured":
+        if memory["n_iter"] == 0 or not kernels.measures.is_long(z):
+            return super()._measured(group, memory, d, z, x)
+        return kernels.cg.gradient(z, x, memory["prev_flat_grad"], memory["d"], _NEEDED[group["method"]])
 
     def _first_t(self, memory: Memory, loss: float, grad: Array, slope: float) -> float:
         if memory["n_iter"] > 1 and slope < 0:
