@@ -81,22 +81,20 @@ def widen(builder: Any, kind: Any, bits: Any, native: bool = False) -> Any:
 
 def nearest(builder: Any, kind: Any, x: Any, native: bool = False) -> Any:
     """Return the bits of the nearest number, of two the one that is even."""
-    x = _to_odd(builder, x) if x.type == _F64 else x
+    x = _to_odd(builder, x) if _is_double(x) else x
+    words, numbers = _like(x, _I32), x.type
     if native and kind == FLOAT16:
-        return builder.bitcast(builder.fptrunc(x, _F16), _I16)
-    bits = builder.bitcast(x, _I32)
+        return builder.bitcast(builder.fptrunc(x, _like(x, _F16)), _like(x, _I16))
+    bits = builder.bitcast(x, words)
     if kind == BFLOAT16:
-        odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
-        rounded = builder.lshr(builder.add(builder.add(bits, _I32(0x7FFF)), odd), _I32(16))
-        return builder.trunc(_with_nan(builder, bits, rounded), _I16)
-    rest = builder.and_(bits, _I32(0x7FFFFFFF))
-    odd = builder.and_(builder.lshr(rest, _I32(13)), _I32(1))
-    raised = builder.add(builder.add(rest, _I32(0xFFF)), odd)
-    half = builder.bitcast(_I32(_HALF), _F32)
+        rounded = builder.lshr(_raised(builder, bits, 16), constant(words, 16))
+        return builder.trunc(_with_nan(builder, bits, rounded), _like(x, _I16))
+    rest = builder.and_(bits, constant(words, 0x7FFFFFFF))
     # Adding rounds at the place where the format ends.
-    sum_ = builder.fadd(builder.bitcast(rest, _F32), half)
-    small = builder.sub(builder.bitcast(sum_, _I32), _I32(_HALF))
-    return _assembled(builder, x, rest, raised, small)
+    half = builder.bitcast(constant(words, _HALF), numbers)
+    sum_ = builder.fadd(builder.bitcast(rest, numbers), half)
+    small = builder.sub(builder.bitcast(sum_, words), constant(words, _HALF))
+    return _assembled(builder, x, rest, _raised(builder, rest, 13), small)
 
 
 def stochastic(builder: Any, kind: Any, x: Any, word: Any) -> Any:
@@ -121,14 +119,13 @@ def widen_pair(builder: Any, word: Any) -> list[Any]:
     return [builder.bitcast(half, _like(word, _F32)) for half in halves]
 
 
-def nearest_pair(builder: Any, numbers: Sequence[Any]) -> Any:
-    """Return the word of the nearest numbers. NaN must be computed from bfloat16 alone: all that tells it is kept."""
-    raised: list[Any] = []
-    for x in numbers:
-        bits = builder.bitcast(_to_odd(builder, x) if x.type == _F64 else x, _I32)
-        odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
-        raised.append(builder.add(builder.add(bits, _I32(0x7FFF)), odd))
-    return packed(builder, *raised)
+def nearest_pair(builder: Any, numbers: Sequence[Any]) -> list[Any]:
+    """Return words of which the upper halves are the nearest numbers.
+
+    NaN must be computed from bfloat16 alone: all that tells it is kept.
+    """
+    single = [_to_odd(builder, x) if _is_double(x) else x for x in numbers]
+    return [_raised(builder, builder.bitcast(x, _like(x, _I32)), 16) for x in single]
 
 
 def raised_pair(builder: Any, numbers: Sequence[Any], word: Any) -> list[Any]:
@@ -145,15 +142,23 @@ def packed(builder: Any, low: Any, high: Any) -> Any:
     return builder.or_(builder.lshr(low, constant(low.type, 16)), builder.and_(high, constant(high.type, _UPPER)))
 
 
+def _raised(builder: Any, bits: Any, count: int) -> Any:
+    """Return bits with what rounds them to the nearest number, of two the even one, when so many are cut off."""
+    kind = bits.type
+    odd = builder.and_(builder.lshr(bits, constant(kind, count)), constant(kind, 1))
+    return builder.add(builder.add(bits, constant(kind, (1 << count - 1) - 1)), odd)
+
+
 def _to_odd(builder: Any, x: Any) -> Any:
-    rounded = builder.fptrunc(x, _F32)
-    back, bits = builder.fpext(rounded, _F64), builder.bitcast(rounded, _I32)
+    words, longs = _like(x, _I32), _like(x, _I64)
+    rounded = builder.fptrunc(x, _like(x, _F32))
+    back, bits = builder.fpext(rounded, x.type), builder.bitcast(rounded, words)
     # Towards zero first, where rounding went away from it.
-    magnitude, limit = (builder.and_(builder.bitcast(y, _I64), _I64((1 << 63) - 1)) for y in (back, x))
+    magnitude, limit = (builder.and_(builder.bitcast(y, longs), constant(longs, (1 << 63) - 1)) for y in (back, x))
     away = builder.icmp_unsigned(">", magnitude, limit)
-    bits = builder.sub(bits, builder.zext(away, _I32))
+    bits = builder.sub(bits, builder.zext(away, words))
     inexact = builder.icmp_unsigned("!=", magnitude, limit)
-    return builder.bitcast(builder.or_(bits, builder.zext(inexact, _I32)), _F32)
+    return builder.bitcast(builder.or_(bits, builder.zext(inexact, words)), rounded.type)
 
 
 def _with_nan(builder: Any, bits: Any, rounded: Any) -> Any:
@@ -176,6 +181,10 @@ def _assembled(builder: Any, x: Any, rest: Any, raised: Any, small: Any) -> Any:
     sign = builder.lshr(builder.bitcast(x, words), constant(words, 16))
     sign = builder.and_(sign, constant(words, 0x8000))
     return builder.trunc(builder.or_(found, sign), _like(x, _I16))
+
+
+def _is_double(x: Any) -> bool:
+    return x.type == _like(x, _F64)
 
 
 def single(builder: Any, x: Any) -> Any:

@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 
 from refoptim.kernels import half, half_registers, philox
-from refoptim.kernels.packs import WIDTH, Pack
+from refoptim.kernels.packs import WHOLE, WIDTH, Pack
 from refoptim.kernels.prefetch import ask_for
 
 _I32 = ir.IntType(32)
@@ -29,11 +29,6 @@ class Elements:
         self.pointers = [
             cgutils.get_item_pointer(context, builder, array, struct, [i]) for array, struct in zip(arrays, structs)
         ]
-
-    @staticmethod
-    def suit(arrays: Any) -> bool:  # noqa: ARG004
-        """Return whether arrays of these types can be loaded and stored so."""
-        return True
 
     @staticmethod
     def number(wide: Any) -> Any:
@@ -81,37 +76,8 @@ class Elements:
             ask_for(self.builder, pointer, count * found.bitwidth // 8)
 
 
-class Pairs(Elements):
-    """Elements i and i + 1 of several arrays of bfloat16, as words of 32 bits."""
-
-    count = 2
-
-    @staticmethod
-    def suit(arrays: Any) -> bool:
-        """Return whether all arrays are of bfloat16."""
-        return all(array.dtype == half.BFLOAT16 for array in arrays)
-
-    def load(self, number: int) -> Any:
-        """Load the word of two elements, which may begin at any of them."""
-        return self.builder.load(self._word(number), align=2)
-
-    def widened(self, number: int, wide: Any) -> list[Any]:
-        """Load the numbers of an array in the type of the arithmetic."""
-        numbers = half.widen_pair(self.builder, self.load(number))
-        return [self.context.cast(self.builder, x, types.float32, wide) for x in numbers]
-
-    def store(self, number: int, results: Sequence[Any], wide: Any, word: Any = None) -> Any:
-        """Round results once, to the nearest numbers, and store them; return what was stored."""
-        rounded = half.nearest_pair(self.builder, results)
-        self.builder.store(rounded, self._word(number), align=2)
-        return rounded
-
-    def _word(self, number: int) -> Any:
-        return self.builder.bitcast(self.pointers[number], _I32.as_pointer())
-
-
 class Packs(Elements):
-    """Two packs of elements of several arrays, from element i on, to be rounded stochastically.
+    """Two packs of elements of several arrays, from element i on.
 
     They are neighbours; where all arrays are of bfloat16, the lower halves of words of 32 bits, and the upper ones.
     """
@@ -120,13 +86,14 @@ class Packs(Elements):
 
     def __init__(self, context: Any, builder: Any, arrays: Any, value: Any, i: Any) -> None:
         super().__init__(context, builder, arrays, value, i)
-        self.paired, self.registers = Pairs.suit(arrays), half_registers.has_registers(context)
+        self.paired = all(kind == half.BFLOAT16 for kind in self.kinds)
+        self.registers = half_registers.has_registers(context)
 
     @staticmethod
-    def number(wide: Any) -> Any:
+    def number(wide: Any, stage: str = WHOLE) -> Any:
         """Return the type that a rule computes in, given that of the arithmetic."""
         # The conversions keep the units busy that Newton's steps would need.
-        return Pack(wide, by_newton=wide == types.float64)
+        return Pack(wide, by_newton=wide == types.float64, stage=stage)
 
     def drawn(self, zero: Any, i: Any, result: int) -> Any:
         """Return the random bits for a result, as words for pairs, or for each pack."""
@@ -151,14 +118,26 @@ class Packs(Elements):
         return [x if x.type == kind else self.builder.fpext(x, kind) for x in loaded]
 
     def store(self, number: int, results: Sequence[Any], wide: Any, word: Any = None) -> Any:
-        """Round results once, stochastically, and store them; return what was stored."""
-        found, rounded = self.kinds[number], [half.single(self.builder, x) for x in results]
-        if self.paired:
-            rounded = [self._packed(*half.raised_pair(self.builder, rounded, word))]
-        elif half.is_half(found):
-            rounded = [self._rounded(found, *given) for given in zip(rounded, word)]
+        """Round results once, stochastically if there are random bits, and store them; return what was stored."""
+        rounded = self._nearest(number, results) if word is None else self._drawn(number, results, word)
         for x, place in zip(rounded, self._vectors(number)):
             self.builder.store(x, place, align=self._alignment(number))
+        return rounded
+
+    def _nearest(self, number: int, results: Sequence[Any]) -> list[Any]:
+        found = self.kinds[number]
+        if self.paired:
+            return [self._packed(*half.nearest_pair(self.builder, results))]
+        if half.is_half(found):
+            return [half.nearest(self.builder, found, x, self.native) for x in results]
+        return [half.single(self.builder, x) for x in results]
+
+    def _drawn(self, number: int, results: Sequence[Any], word: Any) -> list[Any]:
+        found, rounded = self.kinds[number], [half.single(self.builder, x) for x in results]
+        if self.paired:
+            return [self._packed(*half.raised_pair(self.builder, rounded, word))]
+        if half.is_half(found):
+            return [self._rounded(found, *given) for given in zip(rounded, word)]
         return rounded
 
     def _packed(self, low: Any, high: Any) -> Any:

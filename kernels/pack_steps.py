@@ -30,8 +30,14 @@ _intrinsic: Any = intrinsic
 
 
 def divides_once(rule: FunctionType) -> bool:
-    """Return whether a rule can be taken in two stages."""
-    return [instruction.argrepr for instruction in dis.get_instructions(rule)].count("/") == 1
+    """Return whether a rule divides once, whatever its options are, and can be taken in two stages.
+
+    Where some options leave the quotient out, it may need numbers that have been written over.
+    """
+    code = list(dis.get_instructions(rule))
+    divisions = [instruction.offset for instruction in code if instruction.argrepr == "/"]
+    jumps = [(each.offset, each.argval) for each in code if each.opcode in (*dis.hasjrel, *dis.hasjabs)]
+    return len(divisions) == 1 and not any(start < divisions[0] < target for start, target in jumps)
 
 
 class Packs:
@@ -93,13 +99,29 @@ class Stage(NamedTuple):
     kind: Pack
     results: dict[int, Any]
 
+    @property
+    def delayed(self) -> Any:
+        """What those results are that wait for a quotient."""
+        [kind] = {kind for kind in self.results.values() if isinstance(kind, Delayed)}
+        return kind
+
+    @property
+    def written(self) -> set[int]:
+        """The arrays whose results do not wait."""
+        return {array for array, kind in self.results.items() if not isinstance(kind, Delayed)}
+
+
+def stage_of(typing_context: Any, rule: Any, count: int, h: Any, kind: Pack) -> Stage:
+    """Return the stage of a rule that packs of this kind are for, given how many arrays there are."""
+    call, results = call_of(typing_context, rule, count, h, kind)
+    kinds = results_of(typing_context, rule, count, h, kind)
+    return Stage(call, kind, dict(zip(changed(count, results), kinds, strict=True)))
+
 
 def _stage(typing_context: Any, rule: Any, arrays: Any, h: Any, name: str) -> Stage:
     widened = any(x.dtype != h[0] for x in arrays)
     kind = Pack(h[0], by_newton=widened or h[0] == types.float32, stage=name)
-    call, count = call_of(typing_context, rule, len(arrays), h, kind)
-    results = results_of(typing_context, rule, len(arrays), h, kind)
-    return Stage(call, kind, dict(zip(changed(len(arrays), count), results, strict=True)))
+    return stage_of(typing_context, rule, len(arrays), h, kind)
 
 
 def _of_all_and_of_first(generator: Callable[..., Any]) -> tuple[Any, Any]:
@@ -150,7 +172,7 @@ def _whole(typing_context: Any, rule: Any, arrays: Any, h: Any) -> Any:
 
 def _before(typing_context: Any, rule: Any, arrays: Any, h: Any) -> Any:
     stage = _stage(typing_context, rule, arrays, h, BEFORE)
-    [delayed] = {kind for kind in stage.results.values() if isinstance(kind, Delayed)}
+    delayed = stage.delayed
 
     def generate(context, builder, places, memory, scalars, waiting):
         numbers = [memory.load(place, context.get_value_type(stage.kind)) for place in places]
@@ -167,7 +189,7 @@ def _before(typing_context: Any, rule: Any, arrays: Any, h: Any) -> Any:
 def _after(typing_context: Any, rule: Any, arrays: Any, h: Any) -> Any:
     before = _stage(typing_context, rule, arrays, h, BEFORE)
     stage = _stage(typing_context, rule, arrays, h, AFTER)
-    written = {target for target, kind in before.results.items() if not isinstance(kind, Delayed)}
+    written = before.written
 
     def generate(context, builder, places, memory, scalars, waiting):
         kind = context.get_value_type(stage.kind).elements[0]

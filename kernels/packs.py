@@ -16,9 +16,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.typeconv.castgraph import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import lower_builtin, lower_cast, models, register_model
+from numba.extending import lower_builtin, models, register_model
 
 from refoptim.kernels import arithmetic, newton, operations
 
@@ -26,9 +25,8 @@ from refoptim.kernels import arithmetic, newton, operations
 WIDTH = 16
 WHOLE, BEFORE, AFTER = "whole", "before", "after"
 
-# To a type checker these are what they are before Numba is started.
+# To a type checker this is what it is before Numba is started.
 _infer_global: Any = infer_global
-_lower_cast: Any = lower_cast
 _Type: Any = types.Type
 _Template: Any = AbstractTemplate
 _Model: Any = models.PrimitiveModel
@@ -48,17 +46,9 @@ class Pack(_Type):
         self.element, self.by_newton, self.stage = element, by_newton, stage
         super().__init__(name=f"{type(self).__name__}({element}, by_newton={by_newton}, {stage})")
 
-    def can_convert_to(self, typingctx: Any, other: Any) -> Any:
-        """Return that what may depend on a quotient, and may not, is taken for what does."""
-        return Conversion.promote if isinstance(other, Delayed) and self.stage == BEFORE else None
-
 
 class Delayed(Pack):
     """Numbers that depend on a quotient that is taken later: what they are is its dividends and divisors."""
-
-    def can_convert_to(self, typingctx: Any, other: Any) -> Any:
-        """Return that there is nothing else that this could be."""
-        return None
 
 
 @register_model(Pack)
@@ -70,11 +60,6 @@ class PackModel(_Model):
         vector = ir.VectorType(manager[kind.element].get_value_type(), WIDTH)
         count = 2 if isinstance(kind, Delayed) else 3 if kind.stage == AFTER else 1
         super().__init__(manager, kind, vector if count == 1 else ir.LiteralStructType([vector] * count))
-
-
-@_lower_cast(Pack, Delayed)
-def _delay(context: Any, builder: Any, kind: Any, target: Any, x: Any) -> Any:
-    return struct(builder, *[operations.constant(x.type, 1.0)] * 2)
 
 
 def struct(builder: Any, *vectors: Any) -> Any:
