@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.core import cgutils
 
+from refoptim.kernels.operations import constant, everywhere
+
 # By Salmon, Moraes, Dror and Shaw: "Parallel Random Numbers: As Easy as 1, 2, 3", 2011. Seven rounds pass all tests of
 # BigCrush; the ten that are usual are seven and a margin.
 ROUNDS = 7
@@ -65,14 +67,14 @@ def _rounds(builder: Any, counter: Sequence[Any], key: Sequence[Any], count: int
         product_a, product_c = _products(builder, a, c)
         a, b = _xor(builder, _lower(builder, product_c), b, key[0]), product_c
         c, d = _xor(builder, _lower(builder, product_a), d, key[1]), product_a
-        key = [builder.add(part, _constant(part.type, weyl)) for part, weyl in zip(key, WEYL)]
+        key = [builder.add(part, constant(part.type, weyl)) for part, weyl in zip(key, WEYL)]
     return [a, b, c, d], list(key)
 
 
 def _products(builder: Any, a: Any, c: Any) -> list[Any]:
     """Return the two products of a round, of which both halves are taken."""
     return [
-        builder.mul(builder.and_(x, _constant(x.type, _WORD)), _constant(x.type, multiplier))
+        builder.mul(builder.and_(x, constant(x.type, _WORD)), constant(x.type, multiplier))
         for x, multiplier in zip((a, c), MULTIPLIERS)
     ]
 
@@ -130,7 +132,7 @@ def fill(
         # They share the upper word of their number, because the first of them is a multiple of their count.
         block = builder.udiv(builder.add(origin, at), _I64(SHARE))
         above = builder.lshr(block, _I64(32))
-        block = builder.add(_everywhere(builder, block), ir.Constant(_LANES, list(range(BLOCKS))))
+        block = builder.add(everywhere(builder, _LANES, block), ir.Constant(_LANES, list(range(BLOCKS))))
         # Not unrolled, which would take a second more to compile.
         with cgutils.for_range(builder, _I64(results)) as number:
             drawn = _blocks(builder, [block, above, step, builder.add(row, number.index)], key)
@@ -182,7 +184,7 @@ def _xor(builder: Any, *words: Any) -> Any:
     single = [word for word in words if not isinstance(word.type, ir.VectorType)]
     wide = [word for word in words if isinstance(word.type, ir.VectorType)]
     if single and wide:
-        single = [_everywhere(builder, reduce(builder.xor, single))]
+        single = [everywhere(builder, _LANES, reduce(builder.xor, single))]
     return reduce(builder.xor, [*wide, *single])
 
 
@@ -199,21 +201,11 @@ def _lower(builder: Any, product: Any) -> Any:
 def _upper(builder: Any, word: Any) -> Any:
     """Return words as the upper halves of 64 bits, above zeros."""
     if not isinstance(word.type, ir.VectorType):
-        word = _everywhere(builder, word)
+        word = everywhere(builder, _LANES, word)
     # A shift would be folded into the multiplication that the word is from, which would become a slow one of 64 bits.
     words = builder.bitcast(word, _WORDS)
     places = [place for i in range(0, 2 * BLOCKS, 2) for place in (2 * BLOCKS, i)]
-    return _shuffled(builder, words, _constant(_WORDS, 0), places)
-
-
-def _constant(kind: Any, number: int) -> Any:
-    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
-
-
-def _everywhere(builder: Any, x: Any) -> Any:
-    """Return a vector that has x in all lanes."""
-    nothing = ir.Constant(_LANES, ir.Undefined)
-    return _shuffled(builder, builder.insert_element(nothing, x, _I32(0)), nothing, [0] * BLOCKS)
+    return _shuffled(builder, words, constant(_WORDS, 0), places)
 
 
 def _shuffled(builder: Any, a: Any, b: Any, places: list[int]) -> Any:
