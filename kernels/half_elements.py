@@ -31,9 +31,9 @@ class Elements:
         ]
 
     @staticmethod
-    def number(wide: Any) -> Any:
-        """Return the type that a rule computes in, given that of the arithmetic."""
-        return wide
+    def numbers(wide: Any) -> list[Any]:
+        """Return the types of what a rule computes with, side by side, given that of the arithmetic."""
+        return [wide]
 
     def drawn(self, zero: Any, i: Any, result: int) -> Any:
         """Return the random bits for a result, given where those of element 0 are, and the element."""
@@ -90,10 +90,10 @@ class Packs(Elements):
         self.registers = half_registers.has_registers(context)
 
     @staticmethod
-    def number(wide: Any, stage: str = WHOLE) -> Any:
-        """Return the type that a rule computes in, given that of the arithmetic."""
-        # The conversions keep the units busy that Newton's steps would need.
-        return Pack(wide, by_newton=wide == types.float64, stage=stage)
+    def numbers(wide: Any, stage: str = WHOLE) -> list[Any]:
+        """Return the types of what a rule computes with, side by side, given that of the arithmetic."""
+        # Newton's steps find the roots of one pack, while the divider takes those of the other one.
+        return [Pack(wide, by_newton=by_newton or wide == types.float64, stage=stage) for by_newton in (False, True)]
 
     def drawn(self, zero: Any, i: Any, result: int) -> Any:
         """Return the random bits for a result, as words for pairs, or for each pack."""
@@ -114,7 +114,7 @@ class Packs(Elements):
             loaded = half.widen_pair(self.builder, *loaded)
         elif half.is_half(found):
             loaded = [self.wide(found, bits) for bits in loaded]
-        kind = self.context.get_value_type(self.number(wide))
+        kind = self.context.get_value_type(self.numbers(wide)[0])
         return [x if x.type == kind else self.builder.fpext(x, kind) for x in loaded]
 
     def store(self, number: int, results: Sequence[Any], wide: Any, word: Any = None) -> Any:

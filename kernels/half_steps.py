@@ -16,7 +16,7 @@ from refoptim.kernels.calls import call_of, changed
 from refoptim.kernels.half_elements import Elements, Packs
 from refoptim.kernels.operations import constant
 from refoptim.kernels.pack_steps import stage_of
-from refoptim.kernels.packs import AFTER, BEFORE, Delayed, struct
+from refoptim.kernels.packs import AFTER, BEFORE, struct
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -44,70 +44,77 @@ def _asking(count: int) -> Any:
 ask_for_packs, ask_for_block = map(_asking, (TWO_PACKS, BLOCK))
 
 
+def _stages(typing_context: Any, rule: Any, arrays: Any, h: Any, name: str) -> list[Any]:
+    return [stage_of(typing_context, rule, len(arrays), h, kind) for kind in Packs.numbers(h[0], name)]
+
+
 @_intrinsic
 def begin_nearest(typing_context, rule, arrays, i, h):
     """Take two packs through the first stage of a rule, and return what they wait for."""
-    stage = stage_of(typing_context, rule, len(arrays), h, Packs.number(h[0], BEFORE))
+    stages = _stages(typing_context, rule, arrays, h, BEFORE)
+    first = stages[0]
 
     def generate(context, builder, signature, arguments):
         _, values, i, scalars = arguments
         packs = Packs(context, builder, arrays, values, i)
         numbers = zip(*(packs.widened(number, h[0]) for number in range(len(arrays))))
-        new = dict(zip(stage.results, zip(*(stage.call(context, builder, each, scalars) for each in numbers))))
+        new = zip(*(stage.call(context, builder, each, scalars) for stage, each in zip(stages, numbers)))
         waiting = []
-        for (number, kind), results in zip(stage.results.items(), new.values()):
-            if isinstance(kind, Delayed):
-                waiting = results
-            else:
+        for number, results in zip(first.results, new):
+            if number in first.written:
                 packs.store(number, results, h[0])
+            else:
+                waiting = results
         return context.make_tuple(builder, signature.return_type, waiting)
 
-    return types.UniTuple(stage.delayed, 2)(rule, arrays, i, h), generate
+    return types.Tuple([stage.delayed for stage in stages])(rule, arrays, i, h), generate
 
 
 @_intrinsic
 def end_nearest(typing_context, rule, arrays, i, h, waiting):
     """Take two packs, and what they have waited for, through the second stage."""
-    stage = stage_of(typing_context, rule, len(arrays), h, Packs.number(h[0], AFTER))
-    before = stage_of(typing_context, rule, len(arrays), h, Packs.number(h[0], BEFORE))
+    stages = _stages(typing_context, rule, arrays, h, AFTER)
+    written = _stages(typing_context, rule, arrays, h, BEFORE)[0].written
 
     def generate(context, builder, signature, arguments):
         _, values, i, scalars, waiting = arguments
         packs = Packs(context, builder, arrays, values, i)
         # What has been written over since is nothing that the rest of the rule may need.
-        gone = constant(context.get_value_type(stage.kind).elements[0], math.nan)
-        columns = [
-            [gone] * 2 if number in before.written else packs.widened(number, h[0]) for number in range(len(arrays))
-        ]
+        gone = constant(context.get_value_type(stages[0].kind).elements[0], math.nan)
+        columns = [[gone] * 2 if number in written else packs.widened(number, h[0]) for number in range(len(arrays))]
         new = []
-        for numbers, found in zip(zip(*columns), cgutils.unpack_tuple(builder, waiting)):
+        for stage, numbers, found in zip(stages, zip(*columns), cgutils.unpack_tuple(builder, waiting)):
             divided = [builder.extract_value(found, place) for place in (0, 1)]
             new.append(stage.call(context, builder, [struct(builder, x, *divided) for x in numbers], scalars))
-        for number, results in zip(stage.results, zip(*new)):
-            if number not in before.written:
+        for number, results in zip(stages[0].results, zip(*new)):
+            if number not in written:
                 packs.store(number, [builder.extract_value(x, 0) for x in results], h[0])
         return context.get_dummy_value()
 
     return types.void(rule, arrays, i, h, waiting), generate
 
 
-def _step(context, builder, elements, call, scalars, wide):
+def _calls(typing_context, rule, arrays, h, kind):
+    return [call_of(typing_context, rule, len(arrays), h, number)[0] for number in kind.numbers(h[0])]
+
+
+def _step(context, builder, elements, calls, scalars, wide):
     """Step elements and yield, for each result, the number of its array and the values."""
     count = len(elements.pointers)
     numbers = zip(*(elements.widened(number, wide) for number in range(count)))
-    new = [call(context, builder, each, scalars) for each in numbers]
+    new = [call(context, builder, each, scalars) for call, each in zip(calls, numbers, strict=True)]
     return zip(changed(count, len(new[0])), zip(*new))
 
 
 def _nearest_step(kind: type[Elements]) -> Any:
     @_intrinsic
     def step(typing_context, rule, arrays, i, h):
-        call, _ = call_of(typing_context, rule, len(arrays), h, kind.number(h[0]))
+        calls = _calls(typing_context, rule, arrays, h, kind)
 
         def generate(context, builder, signature, arguments):
             _, values, i, scalars = arguments
             elements = kind(context, builder, arrays, values, i)
-            for number, results in _step(context, builder, elements, call, scalars, h[0]):
+            for number, results in _step(context, builder, elements, calls, scalars, h[0]):
                 elements.store(number, results, h[0])
             return context.get_dummy_value()
 
@@ -119,12 +126,12 @@ def _nearest_step(kind: type[Elements]) -> Any:
 def _stochastic_step(kind: type[Elements]) -> Any:
     @_intrinsic
     def step(typing_context, rule, arrays, i, h, words):
-        call, _ = call_of(typing_context, rule, len(arrays), h, kind.number(h[0]))
+        calls = _calls(typing_context, rule, arrays, h, kind)
 
         def generate(context, builder, signature, arguments):
             _, values, i, scalars, zero = arguments
             elements = kind(context, builder, arrays, values, i)
-            new = _step(context, builder, elements, call, scalars, h[0])
+            new = _step(context, builder, elements, calls, scalars, h[0])
             for result, (number, results) in enumerate(new):
                 elements.store(number, results, h[0], elements.drawn(zero, i, result))
             return context.get_dummy_value()
