@@ -20,12 +20,10 @@ from llvmlite import ir
 from numba import types
 
 from refoptim.kernels.operations import constant
+from refoptim.kernels.registers import has
 
 # What Numba takes bits of each format for.
 BFLOAT16, FLOAT16 = types.uint16, types.int16
-
-# How many random bits a rounding takes: as many as it cuts off, and more where float16 is subnormal.
-RANDOM_BITS = {BFLOAT16: 16, FLOAT16: 32}
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _F16, _F32, _F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -53,8 +51,7 @@ def as_bits(array: Any) -> Any:
 
 def has_float16(context: Any) -> bool:
     """Return whether the processor that code is generated for has instructions that convert float16."""
-    # Numba's cache goes by the same features.
-    return "+f16c" in context.codegen().magic_tuple()[-1]
+    return has(context, "f16c")
 
 
 def widen(builder: Any, kind: Any, bits: Any, native: bool = False) -> Any:
@@ -81,7 +78,7 @@ def widen(builder: Any, kind: Any, bits: Any, native: bool = False) -> Any:
 
 def nearest(builder: Any, kind: Any, x: Any, native: bool = False) -> Any:
     """Return the bits of the nearest number, of two the one that is even."""
-    x = _to_odd(builder, x) if _is_double(x) else x
+    x = to_odd(builder, x)
     words, numbers = _like(x, _I32), x.type
     if native and kind == FLOAT16:
         return builder.bitcast(builder.fptrunc(x, _like(x, _F16)), _like(x, _I16))
@@ -98,7 +95,7 @@ def nearest(builder: Any, kind: Any, x: Any, native: bool = False) -> Any:
 
 
 def stochastic(builder: Any, kind: Any, x: Any, word: Any) -> Any:
-    """Return the bits of one of the two neighbours, chosen by random bits, or of x itself if it has them."""
+    """Return the bits of one of the two neighbours, chosen by a word below 2**16, or of x itself if it has them."""
     words = _like(x, _I32)
     x = single(builder, x)
     bits = builder.bitcast(x, words)
@@ -106,11 +103,11 @@ def stochastic(builder: Any, kind: Any, x: Any, word: Any) -> Any:
         rounded = builder.lshr(builder.add(bits, word), constant(words, 16))
         return builder.trunc(_with_nan(builder, bits, rounded), _like(x, _I16))
     rest = builder.and_(bits, constant(words, 0x7FFFFFFF))
-    raised = builder.add(rest, builder.lshr(word, constant(words, 19)))
-    # Small numbers are counted in units of the last place, 2**-24, with 21 bits behind the point.
-    scaled = builder.fmul(builder.bitcast(rest, x.type), constant(x.type, 2.0**45))
-    raised_small = builder.add(builder.fptosi(scaled, words), builder.lshr(word, constant(words, 11)))
-    return _assembled(builder, x, rest, raised, builder.lshr(raised_small, constant(words, 21)))
+    raised = builder.add(rest, builder.lshr(word, constant(words, 3)))
+    # Small numbers are counted in units of the last place, 2**-24, with 16 bits behind the point.
+    scaled = builder.fmul(builder.bitcast(rest, x.type), constant(x.type, 2.0**40))
+    raised_small = builder.add(builder.fptosi(scaled, words), word)
+    return _assembled(builder, x, rest, raised, builder.lshr(raised_small, constant(words, 16)))
 
 
 def widen_pair(builder: Any, word: Any) -> list[Any]:
@@ -119,19 +116,18 @@ def widen_pair(builder: Any, word: Any) -> list[Any]:
     return [builder.bitcast(half, _like(word, _F32)) for half in halves]
 
 
-def nearest_pair(builder: Any, numbers: Sequence[Any]) -> list[Any]:
-    """Return words of which the upper halves are the nearest numbers.
+def raised(builder: Any, x: Any) -> Any:
+    """Return words of which the upper halves are the nearest bfloat16.
 
     NaN must be computed from bfloat16 alone: all that tells it is kept.
     """
-    single = [_to_odd(builder, x) if _is_double(x) else x for x in numbers]
-    return [_raised(builder, builder.bitcast(x, _like(x, _I32)), 16) for x in single]
+    return _raised(builder, builder.bitcast(to_odd(builder, x), _like(x, _I32)), 16)
 
 
 def raised_pair(builder: Any, numbers: Sequence[Any], word: Any) -> list[Any]:
     """Return words of which the upper halves are one neighbour of each number, chosen by the halves of a random word.
 
-    NaN is as in nearest_pair.
+    NaN is as in ``raised``.
     """
     chances = builder.and_(word, constant(word.type, 0xFFFF)), builder.lshr(word, constant(word.type, 16))
     return [builder.add(builder.bitcast(x, word.type), chance) for x, chance in zip(numbers, chances)]
@@ -149,7 +145,10 @@ def _raised(builder: Any, bits: Any, count: int) -> Any:
     return builder.add(builder.add(bits, constant(kind, (1 << count - 1) - 1)), odd)
 
 
-def _to_odd(builder: Any, x: Any) -> Any:
+def to_odd(builder: Any, x: Any) -> Any:
+    """Return numbers of float64 as float32 *to odd*, and others as they are."""
+    if not _is_double(x):
+        return x
     words, longs = _like(x, _I32), _like(x, _I64)
     rounded = builder.fptrunc(x, _like(x, _F32))
     back, bits = builder.fpext(rounded, x.type), builder.bitcast(rounded, words)

@@ -4,14 +4,13 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels import half, philox
 from refoptim.kernels.arithmetic import unpack
 from refoptim.kernels.half_elements import Elements
 from refoptim.kernels.jit import GRAIN, cpu_loop, cpu_tasks
-from refoptim.kernels.philox import Draws
+from refoptim.kernels.philox import Draws, draw
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -43,25 +42,11 @@ def _put(typing_context, target, x, i):
 
 
 @_intrinsic
-def _draw(typing_context, target, draws, first, stop, result):
-    """Draw for one result of some elements, as ``philox.fill`` does."""
-
-    def generate(context, builder, signature, arguments):
-        _, given, first, stop, result = arguments
-        made = philox.fill(
-            builder, cgutils.unpack_tuple(builder, given), first, stop, half.RANDOM_BITS[target.dtype], 1, result
-        )
-        return context.make_tuple(builder, signature.return_type, made)
-
-    return types.Tuple((types.voidptr, types.intp))(target, draws, first, stop, result), generate
-
-
-@_intrinsic
 def _put_drawn(typing_context, target, x, i, words):
     def generate(context, builder, signature, arguments):
         values, i = context.make_tuple(builder, types.Tuple((target, x)), arguments[:2]), arguments[2]
         elements = Elements(context, builder, (target, x), values, i)
-        word = philox.bits_of(builder, arguments[3], i, half.RANDOM_BITS[target.dtype])
+        word = philox.bits_of(builder, arguments[3], i)
         elements.store(0, elements.widened(1, x.dtype), x.dtype, word)
         return context.get_dummy_value()
 
@@ -75,10 +60,10 @@ def round_cpu(target, x):
 
 
 @cpu_tasks
-def round_drawn_cpu(target, x, draws, result, first, stop):
+def round_drawn_cpu(target, x, draws, first, stop):
     draws = unpack(Draws, draws)
     while first < stop:
-        words, end = _draw(target, draws, first, stop, result)
+        words, end = draw(draws, first, stop)
         for i in range(first, end):
             _put_drawn(target, x, i, words)
         first = end
@@ -99,10 +84,10 @@ def widened(x: Any) -> Any:
     return out
 
 
-def store(target: Any, x: Any, draws: Any = None, result: int = 0) -> None:
+def store(target: Any, x: Any, draws: Any = None) -> None:
     """Round an array of wider numbers once into one of 16 bits; into a wider one, as that rounds.
 
-    With draws it is stochastic, with the random bits that an element's result of this number has.
+    With draws it is stochastic, with the random bits of their first result.
     """
     if target.dtype.itemsize != 2:
         target[...] = x
@@ -113,7 +98,7 @@ def store(target: Any, x: Any, draws: Any = None, result: int = 0) -> None:
     if draws is None:
         round_cpu(bits, x)
     else:
-        round_drawn_cpu.run(bits.size, GRAIN, x.nbytes, bits, x, draws, result)
+        round_drawn_cpu.run(bits.size, GRAIN, x.nbytes, bits, x, draws)
 
 
 def restored(theta: Any, master: Any) -> Any:

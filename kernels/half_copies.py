@@ -7,20 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from refoptim.kernels import half_arrays
+from refoptim.kernels import half_arrays, philox
 from refoptim.kernels.memory import assign, on_gpu
 from refoptim.kernels.scaling import scaled_gpu
 from refoptim.kernels.vectors import multiple_gpu
 
 
 def store(target: Any, x: Any, draws: Any = None, result: int = 0) -> None:
-    """Round an array of wider numbers once into another: see ``half_arrays.store``."""
+    """Round an array of wider numbers once into another: see ``half_arrays.store``.
+
+    With draws it is stochastic, with the random bits that an element's result of this number has.
+    """
+    if draws is not None:
+        draws = philox.of_result(draws, result)
     if not on_gpu(target):
-        half_arrays.store(target, x, draws, result)
+        half_arrays.store(target, x, draws)
     elif draws is None or target.dtype.itemsize != 2:
         assign(target, x)
     else:
-        multiple_gpu.half.stochastic((target.reshape(-1), x.reshape(-1)), np.ones(1, x.dtype), draws, result=result)
+        multiple_gpu.half.stochastic((target.reshape(-1), x.reshape(-1)), np.ones(1, x.dtype), draws)
 
 
 def restore(master: Any, theta: Any) -> None:

@@ -8,6 +8,7 @@ from numba import types
 from numba.core import cgutils
 
 from refoptim.kernels import half, half_registers, philox
+from refoptim.kernels.operations import by_parts
 from refoptim.kernels.packs import WHOLE, WIDTH, Pack
 from refoptim.kernels.prefetch import ask_for
 
@@ -37,7 +38,7 @@ class Elements:
 
     def drawn(self, zero: Any, i: Any, result: int) -> Any:
         """Return the random bits for a result, given where those of element 0 are, and the element."""
-        return philox.bits_of(self.builder, zero, i, half.RANDOM_BITS[self.kinds[0]], result)
+        return philox.bits_of(self.builder, zero, i, result)
 
     def load(self, number: int) -> Any:
         """Load the bits of an array's element."""
@@ -100,8 +101,7 @@ class Packs(Elements):
         if self.paired:
             return philox.pairs_of(self.builder, zero, i, WIDTH, result)
         starts = [i, self.builder.add(i, ir.IntType(64)(WIDTH))]
-        bits = half.RANDOM_BITS[self.kinds[0]]
-        return [philox.words_of(self.builder, zero, start, WIDTH, bits, result) for start in starts]
+        return [philox.words_of(self.builder, zero, start, WIDTH, result) for start in starts]
 
     def load(self, number: int) -> Any:
         """Load the bits of an array's elements: one vector of words for pairs, or one of each pack."""
@@ -127,7 +127,7 @@ class Packs(Elements):
     def _nearest(self, number: int, results: Sequence[Any]) -> list[Any]:
         found = self.kinds[number]
         if self.paired:
-            return [self._packed(*half.nearest_pair(self.builder, results))]
+            return [self._packed(*map(self._raised, results))]
         if half.is_half(found):
             return [half.nearest(self.builder, found, x, self.native) for x in results]
         return [half.single(self.builder, x) for x in results]
@@ -140,15 +140,20 @@ class Packs(Elements):
             return [self._rounded(found, *given) for given in zip(rounded, word)]
         return rounded
 
+    def _raised(self, x: Any) -> Any:
+        if not self.registers:
+            return half.raised(self.builder, x)
+        return by_parts(half_registers.raised, self.builder, half_registers.WIDTH, half.to_odd(self.builder, x))
+
     def _packed(self, low: Any, high: Any) -> Any:
         if not self.registers:
             return half.packed(self.builder, low, high)
-        return half_registers.by_registers(half_registers.packed, self.builder, low, high)
+        return by_parts(half_registers.packed, self.builder, half_registers.WIDTH, low, high)
 
     def _rounded(self, kind: Any, x: Any, words: Any) -> Any:
         if not self.registers or kind != half.FLOAT16:
             return half.stochastic(self.builder, kind, x, words)
-        return half_registers.by_registers(half_registers.stochastic, self.builder, x, words)
+        return by_parts(half_registers.stochastic, self.builder, half_registers.WIDTH, x, words)
 
     def _alignment(self, number: int) -> int:
         return self.kinds[number].bitwidth // 8

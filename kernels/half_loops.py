@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from refoptim.kernels import half
 from refoptim.kernels.arithmetic import unpack
@@ -19,18 +20,15 @@ from refoptim.kernels.half_steps import (
     TWO_PACKS,
     ask_for_block,
     ask_for_packs,
-    begin_nearest,
-    draw,
-    end_nearest,
+    begin,
+    end,
+    step,
     step_master,
-    step_nearest,
-    step_nearest_packs,
-    step_stochastic,
-    step_stochastic_packs,
+    step_packs,
 )
 from refoptim.kernels.jit import CpuTasks, grain_of, kept_loop, loop_of
 from refoptim.kernels.pack_steps import divides_once
-from refoptim.kernels.philox import Draws
+from refoptim.kernels.philox import Draws, draw
 from refoptim.kernels.registers import use_whole_registers
 
 _WORD = 0xFFFFFFFF
@@ -43,31 +41,36 @@ rule: Any = None
 Scalars: Any = None
 
 
-def nearest(arrays, scalars, first, stop):
-    use_whole_registers()
-    h = Scalars(*unpack(Scalars, scalars))
+def _over(rule, arrays, h, first, stop, words):
     single = stop - (stop - first) % TWO_PACKS
     for i in range(first, single, TWO_PACKS):
         ask_for_packs(arrays, i + AHEAD)
-        step_nearest_packs(rule, arrays, i, h)
+        step_packs(rule, arrays, i, h, words)
     for i in range(single, stop):
-        step_nearest(rule, arrays, i, h)
+        step(rule, arrays, i, h, words)
 
 
-def nearest_in_stages(arrays, scalars, first, stop):
-    use_whole_registers()
-    h = Scalars(*unpack(Scalars, scalars))
+def _over_in_stages(rule, arrays, h, first, stop, words):
     single = stop - (stop - first) % TWO_PACKS
     if first < single:
-        waiting = begin_nearest(rule, arrays, first, h)
+        ask_for_packs(arrays, first + AHEAD)
+        waiting = begin(rule, arrays, first, h, words)
         for i in range(first + TWO_PACKS, single, TWO_PACKS):
             ask_for_packs(arrays, i + AHEAD)
-            following = begin_nearest(rule, arrays, i, h)
-            end_nearest(rule, arrays, i - TWO_PACKS, h, waiting)
+            following = begin(rule, arrays, i, h, words)
+            end(rule, arrays, i - TWO_PACKS, h, words, waiting)
             waiting = following
-        end_nearest(rule, arrays, single - TWO_PACKS, h, waiting)
+        end(rule, arrays, single - TWO_PACKS, h, words, waiting)
     for i in range(single, stop):
-        step_nearest(rule, arrays, i, h)
+        step(rule, arrays, i, h, words)
+
+
+over, over_in_stages = (njit(inline="always", error_model="numpy")(loop) for loop in (_over, _over_in_stages))
+
+
+def nearest(arrays, scalars, first, stop):
+    use_whole_registers()
+    over(rule, arrays, Scalars(*unpack(Scalars, scalars)), first, stop, None)
 
 
 def stochastic(arrays, scalars, draws, first, stop):
@@ -75,13 +78,9 @@ def stochastic(arrays, scalars, draws, first, stop):
     h = Scalars(*unpack(Scalars, scalars))
     draws = unpack(Draws, draws)
     while first < stop:
-        words, end = draw(rule, arrays, h, draws, first, stop)
-        single = end - (end - first) % TWO_PACKS
-        for i in range(first, single, TWO_PACKS):
-            step_stochastic_packs(rule, arrays, i, h, words)
-        for i in range(single, end):
-            step_stochastic(rule, arrays, i, h, words)
-        first = end
+        words, behind = draw(draws, first, stop)
+        over(rule, arrays, h, first, behind, words)
+        first = behind
 
 
 def master(arrays, scalars, first, stop):
@@ -118,7 +117,7 @@ class HalfLoops:
     @cached_property
     def nearest(self) -> HalfLoop:
         """Takes the arrays that a rule's loop takes, and its scalars."""
-        return self._made(nearest_in_stages if divides_once(self._rule) else nearest)
+        return self._made(nearest)
 
     @cached_property
     def stochastic(self) -> HalfLoop:
@@ -131,7 +130,9 @@ class HalfLoops:
         return self._made(master)
 
     def _made(self, loop: Any) -> HalfLoop:
-        return HalfLoop(loop_of(self._rule, loop, f"{self._rule.__name__}_half_{loop.__name__}", self._compiled))
+        stages = over_in_stages if divides_once(self._rule) else over
+        name = f"{self._rule.__name__}_half_{loop.__name__}"
+        return HalfLoop(loop_of(self._rule, loop, name, self._compiled, over=stages))
 
 
 def _bytes(arrays: tuple[Any, ...]) -> int:
@@ -140,5 +141,5 @@ def _bytes(arrays: tuple[Any, ...]) -> int:
 
 
 def draws(seed: int, step: int, stream: int, place: int) -> Any:
-    """Return what a stochastic loop takes for its random numbers: key, step, stream, and the place of element 0."""
-    return np.array([seed & _WORD, seed >> 32, step & _WORD, stream, place], np.uint64)
+    """Return what a stochastic loop takes for its random numbers: an array of ``Draws``, for results from the first."""
+    return np.array(Draws(seed & _WORD, seed >> 32, step & _WORD, stream, place), np.uint64)

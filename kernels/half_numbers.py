@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refoptim.kernels.philox import MULTIPLIERS, RESULTS, ROUNDS, SHARE, WEYL
+from refoptim.kernels.philox import MULTIPLIERS, PAIR, ROUNDS, SHARE, WEYL, factor
 
 _FLOAT16, _BFLOAT16 = np.dtype(np.int16), np.dtype(np.uint16)
 _WORD = 0xFFFFFFFF
@@ -51,7 +51,7 @@ def nearest(x: Any, dtype: Any) -> Any:
 
 
 def stochastic(x: Any, dtype: Any, word: int) -> Any:
-    """Return the bits of one of the two neighbours, chosen by random bits, or of x itself if it has them."""
+    """Return the bits of one of the two neighbours, chosen by a word below 2**16, or of x itself if it has them."""
     with np.errstate(over="ignore", invalid="ignore"):
         x = np.float32(x)
     if not np.isfinite(x):
@@ -61,25 +61,19 @@ def stochastic(x: Any, dtype: Any, word: int) -> Any:
         return np.uint16(bits + word >> 16)
     rest = bits & 0x7FFFFFFF
     if rest < _LEAST_NORMAL:
-        found = int(abs(float(x)) * 2.0**45) + (word >> 11) >> 21
+        found = int(abs(float(x)) * 2.0**40) + word >> 16
     else:
-        found = min(rest + (word >> 19) - _BIAS >> 13, _INFINITY)
+        found = min(rest + (word >> 3) - _BIAS >> 13, _INFINITY)
     return np.uint16(bits >> 31 << 15 | found).view(np.int16)
 
 
-def drawn(draws: Any, dtype: Any, i: int, result: int) -> int:
-    """Return the random bits for a result of element i: see the module ``philox``."""
-    place = int(draws.place + i)
-    if dtype == _BFLOAT16:
-        return _bits(draws, place, result)
-    return _bits(draws, place, result) << 16 | _bits(draws, place + 1, result)
-
-
-def _bits(draws: Any, place: int, result: int) -> int:
-    block, lane = divmod(place, SHARE)
-    row = draws.stream * RESULTS + draws.result + result
-    words = philox((block & _WORD, block >> 32, int(draws.step) & _WORD, row), (draws.low, draws.high))
-    return words[lane // 2] >> 16 * (lane % 2) & 0xFFFF
+def drawn(draws: Any, i: int, result: int) -> int:
+    """Return the 16 random bits for a result of element i: see the module ``philox``."""
+    block, lane = divmod(int(draws.place + i), SHARE)
+    counter = (block & _WORD, block >> 32, int(draws.step) & _WORD, int(draws.stream))
+    word, half = divmod(lane // PAIR, 2)
+    bits = philox(counter, (draws.low, draws.high))[word] >> 16 * half
+    return bits * int(draws.factor) * factor(result, lane % PAIR) & 0xFFFF
 
 
 def philox(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:

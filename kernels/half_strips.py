@@ -20,23 +20,14 @@ from refoptim.kernels.arithmetic import unpack
 from refoptim.kernels.calls import call_of, changed
 from refoptim.kernels.elements import Strip, number, put
 from refoptim.kernels.jit import Row, cuda, gpu_rule, loaded, renamed
+from refoptim.kernels.operations import constant
+from refoptim.kernels.philox import Draws
 from refoptim.kernels.strips import RuleKernel, results_of, wide_of, width
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-
-class Draws(NamedTuple):
-    """Where the random bits of some results are: as ``half_loops.draws``, in the same order."""
-
-    low: int  # of the seed
-    high: int
-    step: int
-    stream: int
-    place: int  # of element 0
-    result: int = 0  # the number of the first one
+_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
 class Position(NamedTuple):
@@ -65,11 +56,9 @@ class HalfKernels:
         """Step arrays: the parameters come first, then the master weights in the place of the parameters."""
         self._master.launch(*arrays, self._scalars(scalars))
 
-    def stochastic(
-        self, arrays: tuple[Any, ...], scalars: Any, draws: Any, position: Any = None, result: int = 0
-    ) -> None:
+    def stochastic(self, arrays: tuple[Any, ...], scalars: Any, draws: Any, position: Any = None) -> None:
         """Step arrays, given where the random bits are. Where there is a position, that counts the steps."""
-        others = (Draws(*map(int, draws))._replace(result=result), *(() if position is None else (position,)))
+        others = (Draws(*map(int, draws)), *(() if position is None else (position,)))
         self._drawn.launch_with(arrays, self._scalars(scalars), *others)
 
     def _scalars(self, scalars: Any) -> Any:
@@ -106,7 +95,7 @@ def step_drawn(rule: Any, arrays: Any, i: Any, h: Any, draws: Any) -> None:
     results = results_of(rule, (number(x[i]) for x in arrays), h)
     for place, (found, result) in enumerate(zip(changed(len(arrays), len(results)), results)):
         dtype = arrays[found].dtype
-        arrays[found][i] = half_numbers.stochastic(result, dtype, half_numbers.drawn(draws, dtype, i, place))
+        arrays[found][i] = half_numbers.stochastic(result, dtype, half_numbers.drawn(draws, i, place))
 
 
 def step_drawn_strip(rule: Any, arrays: Any, i: Any, h: Any, draws: Any) -> None:
@@ -118,7 +107,7 @@ def step_drawn_strip(rule: Any, arrays: Any, i: Any, h: Any, draws: Any) -> None
 def counted(draws: Any, position: Any) -> Any:
     """Return where the random bits are for the row that was taken last."""
     step = position.first + position.taken - 1
-    return Draws(draws.low, draws.high, step, draws.stream, draws.place, draws.result)
+    return Draws(draws.low, draws.high, step, draws.stream, draws.place, draws.factor)
 
 
 class MasterKernel(RuleKernel):
@@ -204,43 +193,48 @@ def _compile_drawn(typing_context, rule, arrays, i, h, draws, wide):
         strip = Strip(context, builder, arrays, values, i, wide)
         rows = zip(*(strip.numbers(place, h[0]) for place in range(len(arrays))))
         columns = zip(*[call(context, builder, row, scalars) for row in rows])
-        given = cgutils.unpack_tuple(builder, found)
+        drawn = _words(builder, cgutils.unpack_tuple(builder, found), i, wide)
         for result, (place, column) in enumerate(zip(changed(len(arrays), results), columns)):
             kind = strip.kinds[place]
-            drawn = _words(builder, given, i, wide, result, half.RANDOM_BITS[kind])
-            strip.store(place, [half.stochastic(builder, kind, x, word) for x, word in zip(column, drawn)])
+            own = [builder.mul(word, constant(word.type, philox.factor(result))) for word in drawn]
+            words = [builder.zext(word, _I32) for word in own]
+            strip.store(place, [half.stochastic(builder, kind, x, word) for x, word in zip(column, words)])
         return context.get_dummy_value()
 
     return types.void(rule, arrays, i, h, draws), generate
 
 
-def _words(builder: Any, draws: Sequence[Any], i: Any, wide: int, result: int, bits: int) -> list[Any]:
-    """Return the random bits for a result of so many elements, the first of which is i."""
-    *key, step, stream, start, first = draws
+def _words(builder: Any, draws: Sequence[Any], i: Any, wide: int) -> list[Any]:
+    """Return the 16 random bits for a first result of so many elements, the first of which is i."""
+    *key, step, stream, start, factor = draws
     start = builder.add(start, i)
-    row = builder.add(builder.mul(stream, _I64(philox.RESULTS)), builder.add(first, _I64(result)))
     block, words = builder.udiv(start, _I64(philox.SHARE)), []
-    # Elements that share a block, or lie in two: as many as a strip has, and the one behind it, of which half is taken.
+    # Elements that share a block, or lie in two.
     for place in (block, builder.add(block, _I64(1))):
-        words += philox.philox(builder, [place, builder.lshr(place, _I64(32)), step, row], key)
+        words += philox.philox(builder, [place, builder.lshr(place, _I64(32)), step, stream], key)
     words = [builder.trunc(word, _I32) for word in words]
     skipped = builder.trunc(start, _I32)
-    # By 4 elements, by 2, and by 1.
-    for bit in (2, 1):
-        is_so = builder.trunc(builder.lshr(skipped, _I32(bit)), ir.IntType(1))
-        words = [builder.select(is_so, later, word) for word, later in zip(words, words[bit:])]
-    is_odd = builder.trunc(skipped, ir.IntType(1))
-    # Of the last one only the lower half is taken.
-    words = [builder.select(is_odd, _joined(builder, *pair), pair[0]) for pair in pairwise([*words, words[-1]])]
-    single = [part for word in words for part in (builder.and_(word, _I32(0xFFFF)), builder.lshr(word, _I32(16)))]
-    if bits == 16:
-        return single[:wide]
-    return [builder.or_(builder.shl(first, _I32(16)), second) for first, second in pairwise(single[: wide + 1])]
 
+    def has(bit):
+        return builder.trunc(builder.lshr(skipped, _I32(bit)), ir.IntType(1))
 
-def _joined(builder: Any, low: Any, high: Any) -> Any:
-    """Return the 32 bits that begin in the middle of one word and end in that of the next."""
-    return builder.or_(builder.lshr(low, _I32(16)), builder.shl(high, _I32(16)))
+    # By 8 elements and by 4, then by the pair that is half of a word.
+    for bit, count in ((3, 2), (2, 1)):
+        is_so = has(bit)
+        words = [builder.select(is_so, later, word) for word, later in zip(words, words[count:])]
+    halves = [builder.trunc(part, _I16) for word in words for part in (word, builder.lshr(word, _I32(16)))]
+    is_so = has(1)
+    halves = [builder.select(is_so, later, half) for half, later in pairwise(halves)]
+    is_odd, first = has(0), builder.trunc(factor, _I16)
+    factors = first, builder.mul(first, _I16(philox.SPREAD))
+
+    return [
+        builder.mul(
+            builder.select(is_odd, halves[(j + 1) // philox.PAIR], halves[j // philox.PAIR]),
+            builder.select(is_odd, factors[(j + 1) % philox.PAIR], factors[j % philox.PAIR]),
+        )
+        for j in range(wide)
+    ]
 
 
 @_intrinsic

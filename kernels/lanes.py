@@ -17,6 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels.jit import cpu_part
+from refoptim.kernels.operations import fma
 from refoptim.kernels.pairs import CHUNK, LANES
 from refoptim.kernels.prefetch import ask_for
 
@@ -102,16 +103,14 @@ def widened(builder, values):
 def add_product(builder, pair, a, b, is_exact):
     """Add a product to a pair, as :mod:`refoptim.kernels.pairs` says; an exact one to its first half, with an fma."""
     high, low = map(builder.load, pair)
-    kind = ir.FunctionType(a.type, [a.type] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{a.type.count}f64")
     if is_exact:
-        builder.store(builder.call(fma, [a, b, high]), pair[0])
+        builder.store(fma(builder, a, b, high), pair[0])
         return
     product = builder.fmul(a, b)
     total = builder.fadd(high, product)
     added = builder.fsub(total, high)
     rest = builder.fsub(product, added)
-    low = builder.fadd(low, builder.call(fma, [a, b, builder.fneg(product)]))
+    low = builder.fadd(low, fma(builder, a, b, builder.fneg(product)))
     lost = builder.fadd(builder.fsub(high, builder.fsub(total, added)), rest)
     builder.store(total, pair[0])
     builder.store(builder.fadd(low, lost), pair[1])

@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels import matmul_gpu as gpu
+from refoptim.kernels import operations
 from refoptim.kernels.jit import CpuTasks, cpu_loop, cpu_part, share
 from refoptim.kernels.memory import on_gpu
 
@@ -55,15 +56,11 @@ def _compute_tile(typing_context, tile, a, row, strips, strip):
             sums.append(cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * width)))
         first = pointer(strips_type, strips, strip, constant(index, 0), constant(index, 0))
         lines = builder.bitcast(first, vector.as_pointer())
-        kind = ir.FunctionType(vector, [vector] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{width}f{bits}")
-        nothing, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
         with cgutils.for_range(builder, depth) as loop:
             line = builder.load(builder.gep(lines, [loop.index]), align=bits // 8)
             for start, total in zip(starts, sums, strict=True):
-                x = builder.insert_element(nothing, builder.load(builder.gep(start, [loop.index])), lane(0))
-                x = builder.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(lane, width), [0] * width))
-                builder.store(builder.call(fma, [x, line, builder.load(total)]), total)
+                x = operations.everywhere(builder, vector, builder.load(builder.gep(start, [loop.index])))
+                builder.store(operations.fma(builder, x, line, builder.load(total)), total)
         for i, total in enumerate(sums):
             target = pointer(tile_type, tile, constant(index, i), constant(index, 0))
             builder.store(builder.load(total), builder.bitcast(target, vector.as_pointer()), align=bits // 8)

@@ -12,10 +12,10 @@ are as absurd: such results have other digits, but are not NaN.
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from refoptim.kernels import operations
-from refoptim.kernels.operations import bits_of, constant, fma, joined, parts
+from refoptim.kernels.operations import bits_of, constant, fma
+from refoptim.kernels.registers import has
 
 # Subtracted from this, the bits of a number become those of its inverse, but for 6 %.
 _SEED = 0x7FDE623822FC16E6
@@ -28,8 +28,7 @@ _ZERO, _POSITIVE_INFINITY = 0x02 | 0x04, 0x08
 
 def has_seeds(context: Any) -> bool:
     """Return whether the processor that code is generated for has seeds of roots."""
-    # Numba's cache goes by the same features.
-    return "+avx512dq" in context.codegen().magic_tuple()[-1]
+    return has(context, "avx512dq")
 
 
 def divide(context: Any, builder: Any, a: Any, b: Any) -> Any:
@@ -43,7 +42,7 @@ def take_root(context: Any, builder: Any, x: Any) -> Any:
     if not has_seeds(context):
         return operations.sqrt(builder, x)
     width, root = (8, double_root) if x.type.element == ir.DoubleType() else (16, single_root)
-    return joined(builder, [root(builder, register) for register in parts(builder, x, width)])
+    return operations.by_parts(root, builder, width, x)
 
 
 def quotient(builder: Any, a: Any, b: Any) -> Any:
@@ -106,9 +105,7 @@ def _corrected(builder: Any, x: Any, found: Any, half: Any) -> Any:
 def _instruction(builder: Any, name: str, x: Any, *others: Any, result: Any = None) -> Any:
     """Return what an instruction gives for a register."""
     suffix = "pd" if x.type.element == ir.DoubleType() else "ps"
-    declared = ir.FunctionType(result or x.type, [x.type, *(other.type for other in others)])
-    name = f"llvm.x86.avx512.{name}.{suffix}.512"
-    return builder.call(cgutils.get_or_insert_function(builder.module, declared, name), [x, *others])
+    return operations.call(builder, f"llvm.x86.avx512.{name}.{suffix}.512", result or x.type, [x, *others])
 
 
 def _flags(kind: Any) -> Any:

@@ -1,6 +1,6 @@
 """What is generated for the operations of a rule, of numbers and of vectors of numbers alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -39,6 +39,18 @@ def joined(builder: Any, vectors: Sequence[Any]) -> Any:
         order = ir.Constant(places, list(range(places.count)))
         vectors = [builder.shuffle_vector(a, b, order) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
     return vectors[0]
+
+
+def by_parts(function: Callable[..., Any], builder: Any, count: int, *vectors: Any) -> Any:
+    """Return what a function of vectors of so many numbers makes of longer ones."""
+    pieces = zip(*(parts(builder, vector, count) for vector in vectors))
+    return joined(builder, [function(builder, *piece) for piece in pieces])
+
+
+def call(builder: Any, name: str, result: Any, arguments: Sequence[Any]) -> Any:
+    """Call a function that LLVM has under this name."""
+    declared = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, declared, name), arguments)
 
 
 def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -88,5 +100,4 @@ def by_sign(builder: Any, x: Any, negative: Any, zero: Any, positive: Any) -> An
 def _intrinsic(builder: Any, name: str, *values: Any) -> Any:
     kind = values[0].type
     suffix = f"v{kind.count}{kind.element.intrinsic_name}" if isinstance(kind, ir.VectorType) else kind.intrinsic_name
-    function = ir.FunctionType(kind, [kind] * len(values))
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, f"{name}.{suffix}"), values)
+    return call(builder, f"{name}.{suffix}", kind, values)

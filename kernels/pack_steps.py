@@ -40,7 +40,7 @@ def divides_once(rule: FunctionType) -> bool:
     return len(divisions) == 1 and not any(start < divisions[0] < target for start, target in jumps)
 
 
-class Packs:
+class Memory:
     """Loads packs from where their first elements are, and stores them there."""
 
     def __init__(self, builder: Any) -> None:
@@ -66,7 +66,7 @@ class Packs:
             self.builder.store(part, self.builder.bitcast(there, part.type.as_pointer()), align=_size(part.type))
 
 
-class FirstOnes(Packs):
+class FirstOnes(Memory):
     """Loads and stores the first numbers of a pack. The others, which are nobody's, are 1, and harm no rule."""
 
     def __init__(self, builder: Any, count: Any) -> None:
@@ -82,9 +82,8 @@ class FirstOnes(Packs):
         self._call("store", pack.type, ir.VoidType(), [pack, place, _I32(_size(pack.type)), self._mask])
 
     def _call(self, name: str, kind: Any, result: Any, arguments: Sequence[Any]) -> Any:
-        declared = ir.FunctionType(result, [argument.type for argument in arguments])
         name = f"llvm.masked.{name}.v{WIDTH}{kind.element.intrinsic_name}.p0"
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, declared, name), arguments)
+        return operations.call(self.builder, name, result, arguments)
 
 
 def _size(kind: Any) -> int:
@@ -109,6 +108,21 @@ class Stage(NamedTuple):
     def written(self) -> set[int]:
         """The arrays whose results do not wait."""
         return {array for array, kind in self.results.items() if not isinstance(kind, Delayed)}
+
+    def vector(self, context: Any) -> Any:
+        """Return what a pack of numbers is."""
+        return ir.VectorType(context.get_value_type(self.kind.element), WIDTH)
+
+    def resume(self, context: Any, builder: Any, numbers: Sequence[Any], waiting: Any, scalars: Any) -> list[Any]:
+        """Return the results of the second stage, given numbers again and what waits for quotients."""
+        divided = [builder.extract_value(waiting, place) for place in (0, 1)]
+        packs = [struct(builder, x, *divided) for x in numbers]
+        return [builder.extract_value(new, 0) for new in self.call(context, builder, packs, scalars)]
+
+
+def nobodys(kind: Any) -> Any:
+    """Return what a second stage is given for what was written over: nothing that the rest of the rule may need."""
+    return constant(kind, math.nan)
 
 
 def stage_of(typing_context: Any, rule: Any, count: int, h: Any, kind: Pack) -> Stage:
@@ -140,7 +154,7 @@ def _of_all_and_of_first(generator: Callable[..., Any]) -> tuple[Any, Any]:
         def emit(context, builder, signature, arguments):
             _, values, i, scalars, waiting = arguments
             places = places_of(context, builder, arrays, values, i)
-            return generate(context, builder, places, Packs(builder), scalars, waiting)
+            return generate(context, builder, places, Memory(builder), scalars, waiting)
 
         return result(rule, arrays, i, h, waiting), emit
 
@@ -192,15 +206,12 @@ def _after(typing_context: Any, rule: Any, arrays: Any, h: Any) -> Any:
     written = before.written
 
     def generate(context, builder, places, memory, scalars, waiting):
-        kind = context.get_value_type(stage.kind).elements[0]
-        divided = [builder.extract_value(waiting, place) for place in (0, 1)]
-        # What has been written over since is nothing that the rest of the rule may need.
-        gone = constant(kind, math.nan)
+        kind = stage.vector(context)
+        gone = nobodys(kind)
         numbers = [gone if target in written else memory.load(place, kind) for target, place in enumerate(places)]
-        packs = [struct(builder, x, *divided) for x in numbers]
-        for target, new in zip(stage.results, stage.call(context, builder, packs, scalars)):
+        for target, new in zip(stage.results, stage.resume(context, builder, numbers, waiting, scalars)):
             if target not in written:
-                memory.store(builder.extract_value(new, 0), places[target])
+                memory.store(new, places[target])
         return context.get_dummy_value()
 
     return types.void, generate

@@ -1,21 +1,28 @@
 """The random bits of stochastic rounding: Philox4x32-7, with element and step as the counter.
 
-They are one long row of bits for every step and result: block after block, 128 bits each, the lower ones first. The
-rounding of element ``i`` takes those from ``16 * i`` on, so that eight neighbours share a block, and whoever draws for
-an element, in whatever order, finds the same ones. Where a rounding takes 32 bits, the later ones are those of the next
-element, and decide between chances that are 2**-16 apart.
+They are one long row of bits for every step: block after block, 128 bits each, the lower ones first. Two neighbours
+``2 i`` and ``2 i + 1`` share the 16 bits from ``16 i`` on, times a power of ``SPREAD`` modulo 2**16, an odd one for the
+second of them, and a power by two higher for each further result: their roundings are the coordinates of a point of a
+lattice. Each alone is spread evenly over all 2**16 values, and of any two the joint distribution is that of independent
+ones but for 2**-12. Sixteen elements share a block, and whoever draws for one, in whatever order, finds the same bits.
 
 Blocks are computed side by side in vector registers, into a buffer that stays in the cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 from refoptim.kernels.operations import constant, everywhere
+
+# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
+_intrinsic: Any = intrinsic
 
 # By Salmon, Moraes, Dror and Shaw: "Parallel Random Numbers: As Easy as 1, 2, 3", 2011. Seven rounds pass all tests of
 # BigCrush; the ten that are usual are seven and a margin.
@@ -23,32 +30,43 @@ ROUNDS = 7
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 WEYL = 0x9E3779B9, 0xBB67AE85
 
-# Elements that share a block, blocks that are computed side by side, and elements of a tile of these.
-SHARE = 8
+# Among odd numbers of 16 bits one whose first seven powers make good lattices with 1 and with each other: the shortest
+# vector of any two has a length of 160, where 275 is the limit.
+SPREAD = 29027
+
+# Elements that share the same 16 bits, those that share a block, blocks that are computed side by side, and elements of
+# a tile of these, for which bits are drawn at a time: few, so that a processor draws for some while it steps others.
+PAIR = 2
+SHARE = 8 * PAIR
 BLOCKS = 16
 TILE = SHARE * BLOCKS
-# How many elements are drawn for at a time, by the bits that a rounding takes: few, so that a processor draws for some
-# while it steps others. With 32 bits, as the last element takes some of the next tile, many.
-SPANS = {16: 2 * TILE, 32: 8 * TILE}
-SPAN = max(SPANS.values())
-# Results of one element: each has a row of bits of its own.
-RESULTS = 8
 
 _I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _LANES, _WORDS = ir.VectorType(_I64, BLOCKS), ir.VectorType(_I32, 2 * BLOCKS)
+_SHORTS = ir.VectorType(_I16, 32)
 _WORD = 0xFFFFFFFF
-_ROOM = SPAN + TILE  # elements of a buffer, with those that follow the last one
 _LINE = 64  # bytes, for which the buffer is aligned
 
 
 class Draws(NamedTuple):
-    """Where random bits are."""
+    """Where the random bits of some results are."""
 
     low: int  # of the seed
     high: int
     step: int
     stream: int
     place: int  # of element 0
+    factor: int = 1  # of the first one, see ``factor``
+
+
+def factor(result: int, place: int = 0) -> int:
+    """Return what the bits of a pair are multiplied by for a result of one of its elements."""
+    return pow(SPREAD, PAIR * result + place, 1 << 16)
+
+
+def of_result(draws: Any, result: int) -> Any:
+    """Return where the random bits are for results from this one on, given an array of ``Draws`` for the first."""
+    return np.array(Draws(*draws)._replace(factor=factor(result)), np.uint64)
 
 
 def philox(builder: Any, counter: Sequence[Any], key: Sequence[Any]) -> list[Any]:
@@ -92,91 +110,75 @@ def _blocks(builder: Any, counter: Sequence[Any], key: Sequence[Any]) -> Any:
     return _shuffled(builder, halves[1], halves[0], places)
 
 
-def fill(
-    builder: Any,
-    draws: Any,
-    first: Any,
-    stop: Any,
-    bits: int,
-    results: int,
-    result: Any = 0,
-    meanwhile: Callable[[Any], None] = lambda _: None,
-) -> tuple[Any, Any]:
+def fill(builder: Any, draws: Any, first: Any, stop: Any) -> tuple[Any, Any]:
     """Draw for elements from a first one on. Return where element 0 would have its bits, and before which one they end.
 
     Args:
         builder: of the function that is being generated.
         draws: as :class:`Draws`.
         first: the first element.
-        stop: the element behind the last one; what does not fit into the buffer is left out.
-        bits: how many a rounding takes: 16 or 32.
-        results: how many results an element has.
-        result: the number of the first one.
-        meanwhile: generates what else is to be done for every tile, given its first element.
+        stop: the element behind the last one; those of another tile than the first one's are left out.
 
     """
-    *key, step, stream, place = draws
-    row = builder.add(builder.mul(stream, _I64(RESULTS)), result or _I64(0))
+    *key, step, stream, place, factor = draws
     start = builder.add(place, first)
     origin = builder.and_(start, _I64(-TILE))
     skipped = builder.sub(start, origin)
-    count = builder.add(skipped, builder.sub(stop, first))
-    count = builder.select(builder.icmp_unsigned("<", count, _I64(SPANS[bits])), count, _I64(SPANS[bits]))
-    buffer = cgutils.alloca_once(builder, ir.ArrayType(_I16, _ROOM * results))
+    buffer = cgutils.alloca_once(builder, ir.ArrayType(_I16, TILE))
     buffer.align = _LINE
     buffer = builder.bitcast(buffer, _I16.as_pointer())
-    tiles = builder.udiv(builder.add(count, _I64(TILE if bits > 16 else TILE - 1)), _I64(TILE))
-    with cgutils.for_range(builder, tiles) as tile:
-        at = builder.mul(tile.index, _I64(TILE))
-        meanwhile(builder.add(first, at))
-        # They share the upper word of their number, because the first of them is a multiple of their count.
-        block = builder.udiv(builder.add(origin, at), _I64(SHARE))
-        above = builder.lshr(block, _I64(32))
-        block = builder.add(everywhere(builder, _LANES, block), ir.Constant(_LANES, list(range(BLOCKS))))
-        # Not unrolled, which would take a second more to compile.
-        with cgutils.for_range(builder, _I64(results)) as number:
-            drawn = _blocks(builder, [block, above, step, builder.add(row, number.index)], key)
-            target = builder.gep(buffer, [builder.add(at, builder.mul(number.index, _I64(_ROOM)))])
-            builder.store(drawn, builder.bitcast(target, drawn.type.as_pointer()), align=_LINE)
+    # They share the upper word of their number, because the first of them is a multiple of their count.
+    block = builder.udiv(origin, _I64(SHARE))
+    above = builder.lshr(block, _I64(32))
+    block = builder.add(everywhere(builder, _LANES, block), ir.Constant(_LANES, list(range(BLOCKS))))
+    drawn = _blocks(builder, [block, above, step, stream], key)
+    drawn = builder.bitcast(drawn, ir.VectorType(_I16, TILE // PAIR))
+    factor = everywhere(builder, _SHORTS, builder.trunc(factor, _I16))
+    factor = builder.mul(factor, ir.Constant(_SHORTS, [1, SPREAD] * (_SHORTS.count // PAIR)))
+    for at in range(0, TILE, _SHORTS.count):
+        shared = _shuffled(builder, drawn, drawn, [(at + i) // PAIR for i in range(_SHORTS.count)])
+        target = builder.gep(buffer, [_I64(at)])
+        builder.store(builder.mul(shared, factor), builder.bitcast(target, _SHORTS.as_pointer()), align=_LINE)
     zero = builder.gep(buffer, [builder.sub(skipped, first)])
-    return builder.bitcast(zero, _I8.as_pointer()), builder.add(first, builder.sub(count, skipped))
+    end = builder.add(first, builder.sub(_I64(TILE), skipped))
+    end = builder.select(builder.icmp_signed("<", end, stop), end, stop)
+    return builder.bitcast(zero, _I8.as_pointer()), end
 
 
-def bits_of(builder: Any, zero: Any, i: Any, count: int, result: int = 0) -> Any:
-    """Return the bits for a result of element i, so many and the first ones in the upper half.
+@_intrinsic
+def draw(typing_context, draws, first, stop):
+    """Draw for some elements, as :func:`fill` does."""
 
-    Args:
-        builder: of the function that is being generated.
-        zero: where the bits of element 0 are.
-        i: the element.
-        count: how many bits its rounding takes: 16 or 32.
-        result: the number of the result.
+    def generate(context, builder, signature, arguments):
+        given, first, stop = arguments
+        made = fill(builder, cgutils.unpack_tuple(builder, given), first, stop)
+        return context.make_tuple(builder, signature.return_type, made)
 
-    """
-    own, following = (_loaded(builder, zero, builder.add(i, _I64(j)), result, _I16) for j in range(2))
-    word = builder.zext(own, _I32)
-    return word if count == 16 else builder.or_(builder.shl(word, _I32(16)), builder.zext(following, _I32))
+    return types.Tuple((types.voidptr, types.intp))(draws, first, stop), generate
 
 
-def words_of(builder: Any, zero: Any, i: Any, count: int, bits: int, result: int) -> Any:
+def bits_of(builder: Any, zero: Any, i: Any, result: int = 0) -> Any:
+    """Return the 16 bits for a result of element i, as a word, given where those of element 0 are."""
+    return words_of(builder, zero, i, 1, result)
+
+
+def words_of(builder: Any, zero: Any, i: Any, count: int, result: int) -> Any:
     """Return a vector of the bits for a result of so many elements, as ``bits_of`` for each."""
-    words = ir.VectorType(_I32, count)
-    if bits == 16:
-        return builder.zext(_loaded(builder, zero, i, result, ir.VectorType(_I16, count)), words)
-    halves = _loaded(builder, zero, i, result, ir.VectorType(_I16, 2 * count))
-    return builder.bitcast(_shuffled(builder, halves, halves, [n for i in range(count) for n in (i + 1, i)]), words)
+    shorts = _loaded(builder, zero, i, count, result)
+    return builder.zext(shorts, ir.VectorType(_I32, count) if count > 1 else _I32)
 
 
 def pairs_of(builder: Any, zero: Any, i: Any, count: int, result: int) -> Any:
-    """Return a vector of the bits for a result of so many pairs of elements, as ``bits_of`` for each."""
-    return _loaded(builder, zero, i, result, ir.VectorType(_I32, count))
+    """Return a vector of the bits for a result of so many pairs of elements: the first one's in the lower half."""
+    return builder.bitcast(_loaded(builder, zero, i, 2 * count, result), ir.VectorType(_I32, count))
 
 
-def _loaded(builder: Any, zero: Any, i: Any, result: int, kind: Any) -> Any:
-    """Load what begins with the bits of element i."""
-    base = builder.bitcast(zero, _I16.as_pointer())
-    place = builder.gep(base, [builder.add(i, _I64(result * _ROOM))])
-    return builder.load(builder.bitcast(place, kind.as_pointer()), align=2)
+def _loaded(builder: Any, zero: Any, i: Any, count: int, result: int) -> Any:
+    """Load the bits of so many elements from element i on, and multiply them."""
+    kind = ir.VectorType(_I16, count) if count > 1 else _I16
+    place = builder.gep(builder.bitcast(zero, _I16.as_pointer()), [i])
+    bits = builder.load(builder.bitcast(place, kind.as_pointer()), align=2)
+    return builder.mul(bits, constant(kind, factor(result))) if result else bits
 
 
 def _xor(builder: Any, *words: Any) -> Any:

@@ -255,7 +255,7 @@ def test_a_step_imports_its_own_kernels_and_neither_cuda_nor_torch(tmp_path):
     assert "numba" in modules
     assert not {"torch", "numba_cuda", "numba.cuda", "cuda"} & modules
     own = {name for name in modules if name.startswith("refoptim.kernels.")}
-    half = ("elements", "half", "half_numbers", "philox")  # which strips on a GPU may be of
+    half = ("elements", "half", "half_numbers", "philox", "registers")  # which strips on a GPU may be of
     stems = (
         *half,
         "adam",

@@ -47,18 +47,6 @@ def _random(typing_context, words):
     return types.UniTuple(types.uint64, 4)(words), generate
 
 
-@intrinsic
-def _fill(typing_context, draws, first, stop, result):
-    def generate(context, builder, signature, arguments):
-        found, *rest = arguments
-        given = cgutils.unpack_tuple(builder, found)
-        return context.make_tuple(
-            builder, signature.return_type, philox.fill(builder, given, *rest[:2], 32, 2, rest[2])
-        )
-
-    return types.Tuple((types.voidptr, types.intp))(draws, first, stop, result), generate
-
-
 def _reading(read, *others):
     @intrinsic
     def bits(typing_context, zero, i):
@@ -72,9 +60,8 @@ def _reading(read, *others):
     return bits
 
 
-_short, _long, _second = (_reading(philox.bits_of, *others) for others in ((16, 0), (32, 0), (16, 1)))
-_shorts, _longs = (_reading(philox.words_of, 4, bits, 1) for bits in (16, 32))
-_pairs = _reading(philox.pairs_of, 2, 1)
+_first, _second = (_reading(philox.bits_of, result) for result in (0, 1))
+_words, _pairs = _reading(philox.words_of, 4, 1), _reading(philox.pairs_of, 2, 1)
 
 
 @njit
@@ -89,26 +76,47 @@ def drawn(out, x, words):
         out[i] = _drawn(out[i], x, words[i])
 
 
-@intrinsic
-def _drawn_by_registers(typing_context, out, x, words, i):
-    def generate(context, builder, signature, arguments):
-        *arrays, i = arguments
-        places = []
-        for kind, array in zip(signature.args, arrays):
-            place = builder.gep(context.make_array(kind)(context, builder, array).data, [i])
-            vector = ir.VectorType(place.type.pointee, half_registers.WIDTH)
-            places.append(builder.bitcast(place, vector.as_pointer()))
-        drawn = half_registers.stochastic(builder, *(builder.load(place, align=2) for place in places[1:]))
-        builder.store(drawn, places[0], align=2)
-        return context.get_dummy_value()
+def _by_registers(function):
+    """Return what writes a function of registers to an array, given others and the first element."""
 
-    return types.void(out, x, words, i), generate
+    @intrinsic
+    def write(typing_context, out, given, i):
+        def generate(context, builder, signature, arguments):
+            arrays = [arguments[0], *cgutils.unpack_tuple(builder, arguments[1])]
+            target, *places = (
+                builder.bitcast(place, ir.VectorType(place.type.pointee, half_registers.WIDTH).as_pointer())
+                for kind, array in zip((out, *given), arrays)
+                for place in [builder.gep(context.make_array(kind)(context, builder, array).data, [arguments[2]])]
+            )
+            found = function(builder, *(builder.load(place, align=2) for place in places))
+            builder.store(found, target, align=2)
+            return context.get_dummy_value()
+
+        return types.void(out, given, i), generate
+
+    @njit
+    def loop(out, given):
+        for i in range(0, out.size, half_registers.WIDTH):
+            write(out, given, i)
+
+    return loop
+
+
+drawn_by_registers, raised_by_registers = map(_by_registers, (half_registers.stochastic, half_registers.raised))
+
+
+@intrinsic
+def _raised(typing_context, x):
+    def generate(context, builder, signature, arguments):
+        return half.raised(builder, arguments[0])
+
+    return types.uint32(x), generate
 
 
 @njit
-def drawn_by_registers(out, x, words):
-    for i in range(0, out.size, half_registers.WIDTH):
-        _drawn_by_registers(out, x, words, i)
+def raised_one_by_one(out, x):
+    for i in range(out.size):
+        out[i] = _raised(x[i])
 
 
 @njit
@@ -123,14 +131,14 @@ def random_words(words):
 
 
 @njit
-def random_bits(draws, first, stop, result, out):
+def random_bits(draws, first, stop, out):
     """Write what roundings of elements take, and for second results in vectors, where these begin in the buffer."""
     while first < stop:
-        zero, end = _fill(unpack(philox.Draws, draws), first, stop, result)
+        zero, end = philox.draw(unpack(philox.Draws, draws), first, stop)
         for i in range(first, end):
-            out[i, :3] = _short(zero, i), _long(zero, i), _second(zero, i)
+            out[i, :2] = _first(zero, i), _second(zero, i)
             if i >= first + 3:
-                out[i, 3:] = _shorts(zero, i - 3), _longs(zero, i - 3), _pairs(zero, i - 3), np.uint32(1)
+                out[i, 2:] = _words(zero, i - 3), _pairs(zero, i - 3), np.uint32(1)
         first = end
 
 
@@ -144,8 +152,7 @@ def nearest(values, dtype):
 def stochastic(value, words, dtype):
     """Return what one number becomes with each of the words."""
     out = np.empty(words.size, dtype)
-    taken = 16 if dtype == BFLOAT16 else 32
-    drawn(half.as_bits(out), value, words >> np.uint32(32 - taken))
+    drawn(half.as_bits(out), value, words)
     return out
 
 
@@ -218,7 +225,7 @@ def test_a_signaling_nan_stays_nan(dtype):
     # Its only bit is one that rounding cuts off.
     values = np.array([0x7F800001, 0xFF800001], np.uint32).view(np.float32)
     assert np.isnan(nearest(values, dtype)).all()
-    assert all(np.isnan(stochastic(value, np.array([0, 0xFFFFFFFF], np.uint32), dtype)).all() for value in values)
+    assert all(np.isnan(stochastic(value, np.array([0, 0xFFFF], np.uint32), dtype)).all() for value in values)
 
 
 # From the paper's own implementation, Random123: kat_vectors, philox4x32 with 7 rounds.
@@ -240,33 +247,45 @@ def test_random_words_are_those_of_the_paper(given, expected, above):
 
 
 # Beginning in the middle of a tile and of a block, at its end, over several buffers, and where a counter's word ends.
-PLACES = [(0, 300), (5, 1), (127, 3), (1_000, philox.SPAN), (77, 3 * philox.SPAN), ((1 << 35) - 50, 100)]
+PLACES = [(0, 300), (5, 1), (255, 3), (1_000, philox.TILE), (77, 3 * philox.TILE), ((1 << 36) - 50, 100)]
 
 
 @pytest.mark.parametrize(("place", "count"), PLACES)
-def test_random_bits_are_one_row_for_every_step_and_result(place, count):
+def test_random_bits_are_one_row_for_every_step_of_which_pairs_take_multiples(place, count):
     seed, step, stream, result = 0x123456789ABCDEF0, 3, 5, 2
-    out = np.zeros((count, 7), np.uint32)
-    random_bits(half_loops.draws(seed, step, stream, place), 0, count, result, out)
+    out = np.zeros((count, 5), np.uint32)
+    draws = philox.of_result(half_loops.draws(seed, step, stream, place), result)
+    random_bits(draws, 0, count, out)
 
-    def row(result):
-        """Return the bits from the first block on as one number."""
-        blocks = range(place // 8, (place + count) // 8 + 1)
-        counters = [(block & 0xFFFFFFFF, block >> 32, step, 8 * stream + result) for block in blocks]
-        given = [tuple(map(np.uint64, (*counter, seed & 0xFFFFFFFF, seed >> 32))) for counter in counters]
-        words = [int(word) & 0xFFFFFFFF for block in given for word in random_words(block)]
-        return sum(word << 32 * number for number, word in enumerate(words))
+    def words(block):
+        given = (block & 0xFFFFFFFF, block >> 32, step, stream, seed & 0xFFFFFFFF, seed >> 32)
+        return [int(word) & 0xFFFFFFFF for word in random_words(tuple(map(np.uint64, given)))]
 
-    def at(row, i):
-        return row >> 16 * (place % 8 + i) & 0xFFFF
+    first = place // 16
+    blocks = range(first, (place + count) // 16 + 1)
+    row = sum(word << 32 * number for number, word in enumerate(word for block in blocks for word in words(block)))
 
-    first, second = row(result), row(result + 1)
+    def expected(i, result):
+        shared = row >> 16 * ((place + i) // 2 - 8 * first) & 0xFFFF
+        return shared * philox.SPREAD ** (2 * result + (place + i) % 2) & 0xFFFF
+
     for i, (*got, in_vectors) in enumerate(out.tolist()):
-        own, following = (at(second, i + j) for j in range(2))
-        expected = [at(first, i), at(first, i) << 16 | at(first, i + 1), own]
-        expected += [own, own << 16 | following, own << 16 | at(second, i - 1)] if in_vectors else [0, 0, 0]
-        assert got == expected
-    assert out[:, -1].sum() >= count - 3 * math.ceil((count + philox.TILE) / philox.SPAN)
+        own, second = (expected(i, result + following) for following in (0, 1))
+        vectors = [second, second << 16 | expected(i - 1, result + 1)] if in_vectors else [0, 0]
+        assert got == [own, second, *vectors]
+        assert half_numbers.drawn(philox.Draws(*map(int, draws)), i, 1) == second
+    assert out[:, -1].sum() >= count - 3 * math.ceil((count + philox.TILE) / philox.TILE)
+
+
+@pytest.mark.parametrize("apart", range(1, 8))
+def test_of_two_roundings_that_share_bits_each_goes_up_as_if_the_other_were_not_there(apart):
+    shared = np.arange(1 << 16)
+    other = shared * pow(philox.SPREAD, apart, 1 << 16) % (1 << 16)
+    assert np.unique(other).size == 1 << 16
+    # Chances are multiples of 2**-8; both go up as often as both are within their chances.
+    both = np.histogram2d(shared, other, bins=256, range=[[0, 1 << 16]] * 2)[0].cumsum(0).cumsum(1) / (1 << 16)
+    chances = np.arange(1, 257) / 256
+    assert np.abs(both - np.outer(chances, chances)).max() < 2.0**-12
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -275,9 +294,9 @@ def test_stochastic_rounding_leaves_what_is_exact(dtype):
     draws = half_loops.draws(5, 0, 0, 0)
     for number in range(4):
         out = np.empty(values.size, dtype)
-        half_arrays.store(out, values, draws, number)
+        half_arrays.store(out, values, philox.of_result(draws, number))
         np.testing.assert_array_equal(out.astype(np.float32), values)
-    worst = np.full(3, 0xFFFFFFFF, np.uint32)
+    worst = np.full(3, 0xFFFF, np.uint32)
     for value in (0.0, -0.0, math.inf, -math.inf):
         assert same(stochastic(np.float32(value), worst, dtype), np.full(3, value, dtype)).all()
 
@@ -299,7 +318,7 @@ def unbiased(dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_mean_of_stochastic_rounding_is_exact(dtype, sign):
     """Of words that are spread evenly, exactly the share goes up that makes the mean what was rounded."""
-    words = (np.arange(4096, dtype=np.uint32) << np.uint32(20)) | np.uint32(0xFFFFF)
+    words = (np.arange(4096, dtype=np.uint32) << np.uint32(4)) | np.uint32(0xF)
     for value, share in unbiased(dtype):
         assert np.float32(value) == value
         got = stochastic(np.float32(sign * value), words, dtype).astype(np.float64)
@@ -313,7 +332,7 @@ def test_the_mean_of_stochastic_rounding_is_exact(dtype, sign):
 def test_stochastic_rounding_may_overflow_and_not_by_more_than_one_place(dtype):
     last = neighbours(dtype)[-1]
     beyond = np.float32(last + (last - neighbours(dtype)[-2]) / 2)
-    words = np.arange(4096, dtype=np.uint32) << np.uint32(20)
+    words = np.arange(4096, dtype=np.uint32) << np.uint32(4)
     got = stochastic(beyond, words, dtype).astype(np.float64)
     assert sorted(set(got.tolist())) == [last, math.inf]
     assert (got == math.inf).sum() == 2048
@@ -323,8 +342,7 @@ def test_stochastic_rounding_may_overflow_and_not_by_more_than_one_place(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_simulator_has_numbers_of_its_own_with_the_same_bits(dtype):
-    kind, words = half.as_bits(ALL_BITS.view(dtype)).dtype, np.array([0, 0x12345678, 0xFFFFFFFF], np.uint32)
-    cut = 32 - half.RANDOM_BITS[half.FLOAT16 if kind == np.int16 else half.BFLOAT16]
+    kind, words = half.as_bits(ALL_BITS.view(dtype)).dtype, np.array([0, 0x1234, 0xFFFF], np.uint32)
     wide = np.empty(ALL_BITS.size, np.float32)
     widened(ALL_BITS.view(kind), wide)
     np.testing.assert_array_equal([half_numbers.widen(bits) for bits in ALL_BITS.view(kind)], wide)
@@ -335,7 +353,7 @@ def test_the_simulator_has_numbers_of_its_own_with_the_same_bits(dtype):
         got = np.array([half_numbers.nearest(x, kind) for x in exact])
         np.testing.assert_array_equal(got.view(np.uint16), nearest(exact, dtype).view(np.uint16))
     for x in narrow[::7]:
-        got = np.array([half_numbers.stochastic(x, kind, int(word) >> cut) for word in words])
+        got = np.array([half_numbers.stochastic(x, kind, int(word)) for word in words])
         np.testing.assert_array_equal(got.view(np.uint16), stochastic(x, words, dtype).view(np.uint16))
     assert np.isnan(half_numbers.widen(half_numbers.nearest(np.float32(np.nan), kind)))
     for given, expected in KNOWN:
@@ -352,10 +370,26 @@ def test_instructions_for_float16_round_as_integers_do():
     limits = np.array([65504, 65519.996, 65520, 65535.996, 65536, 1e5, 3e38, math.inf, 2.0**-24, 2.0**-25, 1e-45])
     limits = np.tile(np.concatenate([limits, -limits]), 1 << 12)
     x = np.concatenate([values.astype(np.float32) for values in (any_bits, sized, own, limits)])
-    words = rng.integers(0, 1 << 32, x.size, dtype=np.uint32)
-    words[::3] |= 0xFFFFF800
-    words[1::3] &= 0x7FF
+    words = rng.integers(0, 1 << 16, x.size, dtype=np.uint32)
+    words[::3] |= 0xFFF0
+    words[1::3] &= 0xF
     expected, out = np.empty((2, x.size), np.int16)
     drawn_one_by_one(expected, x, words)
-    drawn_by_registers(out, x, words)
+    drawn_by_registers(out, (x, words))
     assert same(out.view(np.float16), expected.view(np.float16)).all()
+
+
+@pytest.mark.skipif(not half_registers.has_registers(cpu_target.target_context), reason="this processor has none")
+def test_instructions_for_bfloat16_round_as_integers_do():
+    rng = np.random.default_rng(5)
+    any_bits = rng.integers(0, 1 << 32, 1 << 20, dtype=np.uint32)
+    any_bits = any_bits[~np.isnan(any_bits.view(np.float32))][: 1 << 19]
+    # Every number of the format, NaN with all that tells it, and the middle of two with its neighbours.
+    own = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
+    finite = own[np.isfinite(own.view(np.float32))]
+    middles = [finite + np.uint32(0x8000 + beside) for beside in (-1, 0, 1)]
+    x = np.concatenate([any_bits, own, *middles]).view(np.float32)
+    expected, out = np.empty((2, x.size), np.uint32)
+    raised_one_by_one(expected, x)
+    raised_by_registers(out, (x,))
+    np.testing.assert_array_equal(out, expected)

@@ -15,8 +15,8 @@ from numba import types
 from ptx import registers
 
 from refoptim import kernels
-from refoptim.kernels.half_strips import Draws
 from refoptim.kernels.jit import THREADS, Row, cuda
+from refoptim.kernels.philox import Draws
 from refoptim.kernels.strips import ACCESS, RuleKernel
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")

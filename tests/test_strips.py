@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numba import cfunc, njit, types
 
-from refoptim.kernels import adam, half_loops, half_numbers, half_strips, lbfgs, muon, rprop, sgd
+from refoptim.kernels import adam, half_loops, half_numbers, half_strips, lbfgs, muon, philox, rprop, sgd
 from refoptim.kernels.jit import THREADS, grid, on_stream
 from refoptim.kernels.strips import ACCESS, RuleKernel, layout, step, step_strip, width
 
@@ -124,7 +124,7 @@ def test_the_code_of_a_strip_of_16_bits_steps_its_elements_as_the_cpu_does(way, 
         x[...] = numbers if x.dtype == np.float32 else rounded
     if way == "master":
         arrays[0][::2] = [half_numbers.nearest(x, arrays[0].dtype) for x in arrays[1][::2]]  # others were written to
-    draws = half_strips.Draws(5, 9, 3, 1, 2**32 - 11)
+    draws = philox.Draws(5, 9, 3, 1, 2**32 - 11)
     given = [draws] if way == "stochastic" else []
     h = module.Scalars(*np.asarray(rng.random(len(module.Scalars._fields)), scalar))
     wanted, plain = ([x.copy() for x in arrays] for _ in range(2))
@@ -204,9 +204,10 @@ def test_a_launch_hands_over_where_the_random_bits_are(launches):
     h = adam.Scalars(*(np.float32(i / 7) for i in range(len(adam.Scalars._fields))))
     arrays = tuple(device_array(1_003, np.float16, 2**40 + 4096 * i) for i in range(4))
     draws = half_loops.draws(5 << 32 | 7, 3, 1, 11)
-    adam.adam_gpu.half.stochastic(arrays, np.array(h), draws, result=2)
+    adam.adam_gpu.half.stochastic(arrays, np.array(h), philox.of_result(draws, 2))
     (launched,) = launches
-    assert plain(launched.numbers) == [2**40 + 4096 * i for i in range(4)] + [1_003, 0, 8, 125, *h, 7, 5, 3, 1, 11, 2]
+    drawn = [7, 5, 3, 1, 11, philox.factor(2)]
+    assert plain(launched.numbers) == [2**40 + 4096 * i for i in range(4)] + [1_003, 0, 8, 125, *h, *drawn]
     ((overload,),) = (kernel.overloads.values() for kernel in adam.adam_gpu.half._drawn._compiled.values())
     parameters = re.findall(r"\.param \.(\w+)", overload.library.get_asm_str(cc=(9, 0)))
     assert parameters == ["u64"] * 8 + ["f32"] * len(h) + ["u64"] * 6

@@ -133,7 +133,7 @@ def test_divisors_of_absurd_size_make_no_nan_of_numbers(divided):
     np.testing.assert_array_equal(np.signbit(out)[a == 0], np.signbit(want)[a == 0])
 
 
-@pytest.mark.parametrize("kind", ["any", "between 1 and 4", "squares", "nearly squares", "nearly halfway"])
+@pytest.mark.parametrize("kind", ["any", "between 1 and 4", "squares", "nearly squares", "nearly powers of 4"])
 def test_a_root_has_the_bits_of_the_processors(rooted, kind):
     out, want = rooted(random_radicands(kind))
     np.testing.assert_array_equal(out.view(np.uint64), want.view(np.uint64))
@@ -151,8 +151,8 @@ def random_radicands(kind):
         return roots**2
     if kind == "nearly squares":
         return np.nextafter(roots**2, rng.choice([0.0, np.inf], COUNT))
-    # The square of a number between two of 27 digits has 54: what is left of it lies beside a root between two numbers.
-    return (roots + 0.5) ** 2 + rng.choice([-1.0, 1.0], COUNT)
+    # Of 1 + j * 2**-52 the root is 1 + j * 2**-53 but for j**2 * 2**-107: with an odd j that is between two numbers.
+    return (1 + (2 * np.arange(COUNT) - COUNT + 1) * 2.0**-52) * 4.0 ** rng.integers(-200, 200, COUNT)
 
 
 def test_what_has_no_root_and_zeros_have_that_of_the_processor(rooted):
