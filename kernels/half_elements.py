@@ -9,7 +9,7 @@ from numba.core import cgutils
 
 from refoptim.kernels import half, half_registers, philox
 from refoptim.kernels.operations import by_parts
-from refoptim.kernels.packs import WHOLE, WIDTH, Pack
+from refoptim.kernels.packs import WIDTH
 from refoptim.kernels.prefetch import ask_for
 
 _I32 = ir.IntType(32)
@@ -30,11 +30,6 @@ class Elements:
         self.pointers = [
             cgutils.get_item_pointer(context, builder, array, struct, [i]) for array, struct in zip(arrays, structs)
         ]
-
-    @staticmethod
-    def numbers(wide: Any) -> list[Any]:
-        """Return the types of what a rule computes with, side by side, given that of the arithmetic."""
-        return [wide]
 
     def drawn(self, zero: Any, i: Any, result: int) -> Any:
         """Return the random bits for a result, given where those of element 0 are, and the element."""
@@ -90,12 +85,6 @@ class Packs(Elements):
         self.paired = all(kind == half.BFLOAT16 for kind in self.kinds)
         self.registers = half_registers.has_registers(context)
 
-    @staticmethod
-    def numbers(wide: Any, stage: str = WHOLE) -> list[Any]:
-        """Return the types of what a rule computes with, side by side, given that of the arithmetic."""
-        # Newton's steps find the roots of one pack, while the divider takes those of the other one.
-        return [Pack(wide, by_newton=by_newton or wide == types.float64, stage=stage) for by_newton in (False, True)]
-
     def drawn(self, zero: Any, i: Any, result: int) -> Any:
         """Return the random bits for a result, as words for pairs, or for each pack."""
         if self.paired:
@@ -114,7 +103,7 @@ class Packs(Elements):
             loaded = half.widen_pair(self.builder, *loaded)
         elif half.is_half(found):
             loaded = [self.wide(found, bits) for bits in loaded]
-        kind = self.context.get_value_type(self.numbers(wide)[0])
+        kind = ir.VectorType(self.context.get_value_type(wide), WIDTH)
         return [x if x.type == kind else self.builder.fpext(x, kind) for x in loaded]
 
     def store(self, number: int, results: Sequence[Any], wide: Any, word: Any = None) -> Any:

@@ -10,10 +10,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from refoptim.kernels.calls import call_of, changed
+from refoptim.kernels.calls import call_of, changed, results_of
 from refoptim.kernels.half_elements import Elements, Packs
-from refoptim.kernels.pack_steps import nobodys, stage_of
-from refoptim.kernels.packs import AFTER, BEFORE
+from refoptim.kernels.pack_steps import divides_once, nobodys, stage_of
+from refoptim.kernels.packs import AFTER, BEFORE, WHOLE, Pack
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -39,14 +39,25 @@ def _asking(count: int) -> Any:
 ask_for_packs, ask_for_block = map(_asking, (TWO_PACKS, BLOCK))
 
 
-def _stages(typing_context: Any, rule: Any, arrays: Any, h: Any, name: str) -> list[Any]:
-    return [stage_of(typing_context, rule, len(arrays), h, kind) for kind in Packs.numbers(h[0], name)]
+def _packs(typing_context: Any, rule: Any, arrays: Any, h: Any, words: Any, stage: str = WHOLE) -> list[Pack]:
+    """Return the types of two packs that a rule computes with.
+
+    Where a step has little else to do, and waits for the divider, Newton's steps find the roots of the second one.
+    """
+    few = words == types.none and len(results_of(typing_context, rule, len(arrays), h)) <= 2
+    is_double, waits = h[0] == types.float64, few or not divides_once(rule.dispatcher.py_func)
+    return [Pack(h[0], by_newton=by_newton, stage=stage) for by_newton in (is_double, is_double or waits)]
+
+
+def _stages(typing_context: Any, rule: Any, arrays: Any, h: Any, words: Any, stage: str) -> list[Any]:
+    kinds = _packs(typing_context, rule, arrays, h, words, stage)
+    return [stage_of(typing_context, rule, len(arrays), h, kind) for kind in kinds]
 
 
 @_intrinsic
 def begin(typing_context, rule, arrays, i, h, words):
     """Take two packs through the first stage of a rule, and return what they wait for."""
-    stages = _stages(typing_context, rule, arrays, h, BEFORE)
+    stages = _stages(typing_context, rule, arrays, h, words, BEFORE)
     first = stages[0]
 
     def generate(context, builder, signature, arguments):
@@ -68,8 +79,8 @@ def begin(typing_context, rule, arrays, i, h, words):
 @_intrinsic
 def end(typing_context, rule, arrays, i, h, words, waiting):
     """Take two packs, and what they have waited for, through the second stage."""
-    stages = _stages(typing_context, rule, arrays, h, AFTER)
-    written = _stages(typing_context, rule, arrays, h, BEFORE)[0].written
+    stages = _stages(typing_context, rule, arrays, h, words, AFTER)
+    written = _stages(typing_context, rule, arrays, h, words, BEFORE)[0].written
 
     def generate(context, builder, signature, arguments):
         _, values, i, scalars, zero, waiting = arguments
@@ -94,7 +105,8 @@ def _drawn(elements: Elements, words: Any, zero: Any, i: Any, result: int) -> An
 def _step(kind: type[Elements]) -> Any:
     @_intrinsic
     def step(typing_context, rule, arrays, i, h, words):
-        calls = [call_of(typing_context, rule, len(arrays), h, number)[0] for number in kind.numbers(h[0])]
+        kinds = _packs(typing_context, rule, arrays, h, words) if kind is Packs else [h[0]]
+        calls = [call_of(typing_context, rule, len(arrays), h, each)[0] for each in kinds]
 
         def generate(context, builder, signature, arguments):
             _, values, i, scalars, zero = arguments
