@@ -5,6 +5,7 @@ A mutant that is not here must be rejected, and one that is here must survive.
 
 _DIVIDED = "not lr_decay or not isfinite(lr) or (not isfinite(lr_decay))"
 _VARIANCE = "fma(h.alpha, fma(-a, a, v), h.spread * distance * distance)"
+_RADAM = ("sign", "weight_decay", "decay", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "step_size")
 
 SURVIVORS: dict[str, tuple[str, ...]] = {
     "The plain quotient has two roundings more than the exact one, in float64: too few for an exam.": (
@@ -60,6 +61,11 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
     "torch's rules run where no decay is decoupled.": tuple(
         f"rmsprop: {rule}: maximum({_VARIANCE}, h.zero) -> maximum({_VARIANCE}, h.decay)"
         for rule in ("centered", "centered_momentum")
+    ),
+    "A rectification is 0 or positive.": tuple(
+        "radam: radam: by_sign(h.rectification, h.one, h.one, sqrt(v) + h.eps) -> "
+        f"by_sign(h.rectification, h.{wrong}, h.one, sqrt(v) + h.eps)"
+        for wrong in ("rectification", *_RADAM)
     ),
     "Learning rates are numbers in the exams; these are about arrays of one element.": (
         "rprop: Rprop._initial_values: isinstance(lr, np.ndarray | np.generic) -> False",

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from refoptim.kernels.arithmetic import fma, sqrt, unpack, widen
+from refoptim.kernels.arithmetic import by_sign, fma, sqrt, unpack, widen
 from refoptim.kernels.jit import cpu_kernel, cpu_rule
 from refoptim.kernels.strips import gpu_elementwise
 
@@ -20,21 +20,21 @@ class Scalars(NamedTuple):
     rectification: float  # 0 where the second moment is not yet divided by
     eps: float
     step_size: float  # lr / (1 - beta1**t), rectified times rectification * sqrt(1 - beta2**t)
+    one: float  # a rule has no literals
 
 
 def radam(theta, g, m, v, h):
     """Return the parameter and both moments after one step.
 
-    The bias corrections and the rectification are all in step_size: what is left is Adam's quotient, or its numerator.
+    The bias corrections and the rectification are all in step_size: what is left is Adam's quotient, or its numerator,
+    divided by 1. Of two divisors one is chosen, because a branch would keep the rule from being taken in two stages.
     """
     g = h.sign * g
     if h.weight_decay != 0:
         g = fma(h.weight_decay, theta, g)
     m = fma(h.beta1, m, h.one_minus_beta1 * g)
     v = fma(h.beta2, v, h.one_minus_beta2 * g * g)
-    delta = m
-    if h.rectification != 0:
-        delta = m / (sqrt(v) + h.eps)
+    delta = m / by_sign(h.rectification, h.one, h.one, sqrt(v) + h.eps)
     if h.decay != 0:
         delta = fma(h.decay, theta, delta)
     return fma(-h.step_size, delta, theta), m, v

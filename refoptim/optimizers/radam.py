@@ -147,6 +147,7 @@ class RAdam(Optimizer):
             r,
             eps,
             lr * weight,
+            1.0,
         )
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
