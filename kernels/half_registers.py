@@ -1,8 +1,8 @@
-"""Stochastic rounding to float16 with the instructions of a processor that has registers of 512 bits.
+"""Rounding to 16 bits with the instructions of a processor that has registers of 512 bits: the bits of ``half``.
 
-The bits are those of ``half.stochastic``, in half of its operations. There a number is cut at the place where the
-format ends after random bits below it have been added; here a fused multiply-add adds them to the float32, wherever
-that place is, and the instruction that converts cuts it. Both round towards zero.
+Stochastic rounding to float16 takes half of the operations. In ``half`` a number is cut at the place where the format
+ends after random bits below it have been added; here a fused multiply-add adds them to the float32, wherever that place
+is, and the instruction that converts cuts it. Both round towards zero. To the nearest bfloat16 it is two operations.
 """
 
 from typing import Any
@@ -45,6 +45,7 @@ def raised(builder: Any, x: Any) -> Any:
     odd = builder.and_(bits, constant(_WORDS, 1 << 16))
     added = builder.or_(odd, constant(_WORDS, (1 << 15) - 1))
     ones = constant(_WORDS, 1 << 16 | 1)
+    # The one that saturates, which no number's bits come near: LLVM makes two operations of the other one.
     return call(builder, "llvm.x86.avx512.vpdpwssds.512", _WORDS, [bits, added, ones])
 
 
@@ -57,12 +58,12 @@ def stochastic(builder: Any, x: Any, words: Any) -> Any:
     # As an integer: a product would be infinite where x is, and NaN times a chance of zero.
     share = builder.sub(builder.bitcast(power, _WORDS), constant(_WORDS, _SHARE))
     share = builder.bitcast(share, _NUMBERS)
-    raised = call(builder, name, _NUMBERS, [chance, share, x, _TOWARDS_ZERO])
+    added = call(builder, name, _NUMBERS, [chance, share, x, _TOWARDS_ZERO])
     # What ends float16 would become its largest number.
-    ended = builder.fmul(raised, constant(_NUMBERS, _OVERFLOW))
-    raised = builder.fmul(ended, constant(_NUMBERS, 1 / _OVERFLOW))
+    ended = builder.fmul(added, constant(_NUMBERS, _OVERFLOW))
+    added = builder.fmul(ended, constant(_NUMBERS, 1 / _OVERFLOW))
     name = "llvm.x86.avx512.mask.vcvtps2ph.512"
-    return call(builder, name, _BITS, [raised, _TOWARDS_ZERO, constant(_BITS, 0), _ALL])
+    return call(builder, name, _BITS, [added, _TOWARDS_ZERO, constant(_BITS, 0), _ALL])
 
 
 def packed(builder: Any, low: Any, high: Any) -> Any:

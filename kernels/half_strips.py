@@ -224,7 +224,7 @@ def _words(builder: Any, draws: Sequence[Any], i: Any, wide: int) -> list[Any]:
         words = [builder.select(is_so, later, word) for word, later in zip(words, words[count:])]
     halves = [builder.trunc(part, _I16) for word in words for part in (word, builder.lshr(word, _I32(16)))]
     is_so = has(1)
-    halves = [builder.select(is_so, later, half) for half, later in pairwise(halves)]
+    halves = [builder.select(is_so, later, own) for own, later in pairwise(halves)]
     is_odd, first = has(0), builder.trunc(factor, _I16)
     factors = first, builder.mul(first, _I16(philox.SPREAD))
 

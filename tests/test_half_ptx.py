@@ -16,7 +16,7 @@ from ptx import registers
 
 from refoptim import kernels
 from refoptim.kernels.jit import THREADS, Row, cuda
-from refoptim.kernels.philox import Draws
+from refoptim.kernels.philox import ROUNDS, Draws
 from refoptim.kernels.strips import ACCESS, RuleKernel
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
@@ -152,7 +152,7 @@ def test_master_weights_move_16_bytes_of_float32_and_8_of_the_parameters(ptx_of,
 @pytest.mark.parametrize("reads", [False, True], ids=["given", "reading"])
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", FEW)
-def test_stochastic_rounding_draws_for_each_result(ptx_of, name, form, reads):
+def test_stochastic_rounding_draws_once_for_all_results(ptx_of, name, form, reads):
     module, kernel = RULES[name]
     dtypes, draws = [FORMATS[form]] * shape_of(kernel), Draws(1, 2, 3, 4, 5)
     position = (np.zeros(3, np.int64),) if reads else ()
@@ -164,6 +164,8 @@ def test_stochastic_rounding_draws_for_each_result(ptx_of, name, form, reads):
         assert {k: v * 9 // 5 for k, v in arithmetic(wide).items()} == arithmetic(ptx) - drawn
         assert (got["ld", 16], got["st", 16], got["st", 2]) == (before["ld", 16], before["st", 16], before["st", 16])
         assert got["ld", 8] == 2 * reads  # how many rows were taken, and the count before
+        # Two blocks for a strip and one for an element, whatever a rule returns, of two products a round.
+        assert ptx.count("mul.lo.s64") == 3 * 2 * ROUNDS
 
 
 @pytest.mark.parametrize("form", FORMATS)
