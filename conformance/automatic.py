@@ -14,10 +14,11 @@ from tqdm import tqdm
 import refoptim
 from refoptim.conformance import cases
 from refoptim.conformance.deadline import deadline
-from refoptim.conformance.mutants import Mutant, MutantExam, rule_subject
+from refoptim.conformance.mutants import Mutant, MutantExam, exams_of, rule_subject
 from refoptim.conformance.operators import parsed, slips
 from refoptim.conformance.scenario import Scenario
 from refoptim.conformance.subjects import RefoptimRun, Run, Subject
+from refoptim.conformance.suite import Each
 from refoptim.conformance.survivors import SURVIVORS
 from refoptim.kernels.jit import CpuKernel
 
@@ -55,22 +56,22 @@ class Score(NamedTuple):
         return enough and not self.stale and not self.unexplained
 
 
-def score(stems: Iterable[str], exams: dict[str, list[MutantExam]], *, quiet: bool = True) -> Score:
+def score(stems: Iterable[str], *, each: Each = map, quiet: bool = True) -> Score:
     """Put the automatic mutants of some algorithms to their exams."""
     stems = list(stems)
-    every = [mutant for stem in stems for mutant in automatic_mutants(stem)]
-    order = {stem: list(exams[stem]) for stem in stems}
-    rejected: dict[str, str] = {}
-    survivors: dict[str, str | None] = {}
     reasons = {name: reason for reason, names in SURVIVORS.items() for name in names}
-    for mutant in tqdm(every, desc="automatic mutants", unit="mutant", disable=quiet, leave=False):
-        name = f"{mutant.stem}: {mutant.name}"
-        if reason := examine(mutant, order[mutant.stem]):
-            rejected[name] = reason
-        else:
-            survivors[name] = reasons.get(name)
+    found = tqdm(each(verdicts, stems), "automatic mutants", len(stems), unit="algorithm", disable=quiet, leave=False)
+    every = {name: verdict for own in found for name, verdict in own.items()}
+    rejected = {name: verdict for name, verdict in every.items() if verdict}
+    survivors = {name: reasons.get(name) for name, verdict in every.items() if not verdict}
     stale = [name for name in reasons if name.partition(":")[0] in stems and name not in survivors]
     return Score(rejected, survivors, stale, complete=set(stems) == set(cases.stems()))
+
+
+def verdicts(stem: str) -> dict[str, str | None]:
+    """Return why each automatic mutant of an algorithm is rejected, or None if it survives."""
+    order = exams_of(stem)
+    return {f"{stem}: {mutant.name}": examine(mutant, order) for mutant in automatic_mutants(stem)}
 
 
 def examine(mutant: Mutant, exams: list[MutantExam]) -> str | None:

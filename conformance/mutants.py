@@ -36,18 +36,22 @@ class StaleMutantError(Exception):
 
 
 def mutants() -> list[Mutant]:
-    """Return the mutants of every algorithm: of its rules, its host scalars, and the bookkeeping around them."""
-    found: list[Mutant] = []
-    for stem, module in cases.stems().items():
-        written = (*module.RULE_MUTANTS, *getattr(module, "PROGRAM_MUTANTS", ()))
-        found += [_rule_mutant(stem, mutant) for mutant in written]
-        found += [_scalar_mutant(stem, mutant) for mutant in module.SCALAR_MUTANTS]
-        for optimizer in dict.fromkeys(case.optimizer for case in module.CASES):
-            found += [
-                Mutant(stem, str(run.__doc__).rstrip("."), optimizer, _plumbing(run))
-                for run in PLUMBING
-                if not run.of_counts or _count_matters(module, optimizer)
-            ]
+    """Return the mutants of every algorithm."""
+    return [mutant for stem in cases.stems() for mutant in mutants_of(stem)]
+
+
+def mutants_of(stem: str) -> list[Mutant]:
+    """Return the mutants of an algorithm: of its rules, its host scalars, and the bookkeeping around them."""
+    module = cases.stems()[stem]
+    written = (*module.RULE_MUTANTS, *getattr(module, "PROGRAM_MUTANTS", ()))
+    found = [_rule_mutant(stem, mutant) for mutant in written]
+    found += [_scalar_mutant(stem, mutant) for mutant in module.SCALAR_MUTANTS]
+    for optimizer in dict.fromkeys(case.optimizer for case in module.CASES):
+        found += [
+            Mutant(stem, str(run.__doc__).rstrip("."), optimizer, _plumbing(run))
+            for run in PLUMBING
+            if not run.of_counts or _count_matters(module, optimizer)
+        ]
     return found
 
 
@@ -85,11 +89,20 @@ def examine(mutant: Mutant, exams: dict[str, list[MutantExam]]) -> str | None:
 
 
 def exams() -> dict[str, list[MutantExam]]:
-    """Return the exams that mutants are put to."""
-    return {
-        stem: [MutantExam(case, module, dtype) for dtype in (np.float32, np.float64) for case in module.CASES]
-        for stem, module in cases.stems().items()
-    }
+    """Return the exams that mutants are put to, by algorithm."""
+    return {stem: exams_of(stem) for stem in cases.stems()}
+
+
+def exams_of(stem: str) -> list[MutantExam]:
+    """Return the exams that an algorithm's mutants are put to."""
+    module = cases.stems()[stem]
+    return [MutantExam(case, module, dtype) for dtype in (np.float32, np.float64) for case in module.CASES]
+
+
+def verdicts(stem: str) -> dict[str, str | None]:
+    """Return why each mutant of an algorithm is rejected, or None if it survives."""
+    order = {stem: exams_of(stem)}
+    return {str(mutant): examine(mutant, order) for mutant in mutants_of(stem)}
 
 
 def _rule_mutant(stem: str, mutant: RuleMutant) -> Mutant:

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import chain
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from refoptim.conformance import cases, formats, minimizers, roundings, schedules, suite
 from refoptim.conformance import mutants as wrong
 from refoptim.conformance.automatic import SHARE, Score, score
-from refoptim.conformance.suite import Measured, Row
+from refoptim.conformance.suite import Each, Measured, Row
 
 _COLUMNS = (
     ("", "optimizer and options", 46),
@@ -68,31 +69,33 @@ def left_out() -> list[str]:
     return [] if len(formats.halves()) > 1 else [formats.LEFT_OUT]
 
 
-def run(pattern: str = "", *, quiet: bool = False, with_automatic: bool = False) -> Outcome:
+def run(pattern: str = "", *, quiet: bool = False, with_automatic: bool = False, each: Each = map) -> Outcome:
     """Run the suite: the exams whose description contains the pattern, then the mutants of what has such exams.
 
     The automatic mutants, if they are asked for, are those of the algorithms of these exams.
     """
-    found: list[Row] = []
-    for module, case, dtype in tqdm(
-        suite.plan(pattern), desc="implementations", unit="exam", disable=quiet, leave=False
-    ):
-        found += suite.rows(module, case, dtype)
+    bar = partial(tqdm, disable=quiet, leave=False)
+    works = [(pattern, number) for number in range(len(suite.plan(pattern)))]
+    found = list(chain(*bar(each(suite.rows_of, works), "implementations", len(works), unit="exam")))
     others: dict[str, list[Any]] = {}
     for name, judge in OTHERS.items():
         total = len(judge.plan(pattern))
-        others[name] = list(tqdm(judge.rows(pattern), name, total, unit="exam", disable=quiet, leave=False))
+        others[name] = list(bar(judge.rows(pattern), name, total, unit="exam"))
     verdicts: dict[str, str | None] = {}
-    for name, judge in {"optimizers": wrong, **OTHERS}.items():
-        if others.get(name, found):
+    if found:
+        every = list(cases.stems())
+        for own in bar(each(wrong.verdicts, every), "wrong optimizers", len(every), unit="algorithm"):
+            verdicts |= own
+    for name, judge in OTHERS.items():
+        if others[name]:
             exams = judge.exams()
-            for mutant in tqdm(judge.mutants(), f"wrong {name}", unit="mutant", disable=quiet, leave=False):
+            for mutant in bar(judge.mutants(), f"wrong {name}", unit="mutant"):
                 verdicts[str(mutant)] = judge.examine(mutant, exams)
     rejected = {name: reason for name, reason in verdicts.items() if reason is not None}
     survivors = [name for name, reason in verdicts.items() if reason is None]
     chosen = {id(module) for module, _, _ in suite.plan(pattern)}
     stems = [stem for stem, module in cases.stems().items() if id(module) in chosen]
-    automatic = score(stems, wrong.exams(), quiet=quiet) if with_automatic and stems else None
+    automatic = score(stems, each=each, quiet=quiet) if with_automatic and stems else None
     return Outcome(found, others, rejected, survivors, automatic)
 
 

@@ -1,6 +1,6 @@
 """The suite: every case, dtype and implementation through every scenario, measured and held against the limits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -16,6 +16,9 @@ from refoptim.conformance.tolerances import HALVES, LIMITS, MEAN_NOISE, Limits
 
 STEPS = (1, 2, 10, 100)
 SIZE = 256
+
+# ``map``, or what does the same in several processes.
+Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 
 class StateErrors(NamedTuple):
@@ -155,6 +158,12 @@ def plan(pattern: str = "") -> list[tuple[Any, Case, Any]]:
                     dtypes += halves()
                 found += [(module, case, dtype) for dtype in dtypes]
     return [entry for entry in found if pattern.lower() in f"{entry[1]} {np.dtype(entry[2]).name}".lower()]
+
+
+def rows_of(exam: tuple[str, int]) -> list[Row]:
+    """Return the rows of one exam of the plan: by a number, since not all of it can be sent to another process."""
+    pattern, number = exam
+    return list(rows(*plan(pattern)[number]))
 
 
 def rows(module: Any, case: Case, dtype: Any) -> Iterator[Row]:

@@ -12,11 +12,13 @@ import pytest
 pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
 
 from refoptim import cli
+from refoptim.cli import jobs
 from refoptim.conformance import formats, mutants, report, subjects, suite
 from refoptim.conformance.case import Case, RuleMutant
 from refoptim.conformance.cases import adam, sgd, stems
 from refoptim.conformance.specials import Specials
 from refoptim.conformance.tolerances import LIMITS
+from refoptim.conformance.vectors import generate
 
 STATES = {"exp_avg": suite.StateErrors(step=1, probe=1, median=1)}
 
@@ -49,6 +51,7 @@ def test_an_option_that_is_off_and_touches_the_numbers_is_seen():
     assert exam.differences(mutants._rule_mutant("sgd", touches).subject) == 2  # infinity, and minus infinity
 
 
+@pytest.mark.slow  # the command does it, too
 @pytest.mark.parametrize("mutant", mutants.mutants(), ids=lambda m: f"{m.optimizer or m.stem}: {m.name}")
 def test_every_mutant_is_rejected(mutant, exams):
     assert mutants.examine(mutant, exams) is not None
@@ -119,9 +122,12 @@ def test_the_suite_gives_torch_the_defaults_that_the_cases_assume(case):
         assert symbols["decoupled"] == group["decoupled_weight_decay"]
 
 
-def test_the_command_prints_the_table_and_writes_it_as_json(capsys, tmp_path):
+def test_the_command_prints_the_table_and_writes_it_as_json(capsys, tmp_path, monkeypatch):
     file = tmp_path / "report.json"
-    assert cli.main(["conformance", "--filter", "SGD(momentum=0.9) float", "--json", str(file), "--quiet"]) == 0
+    only = {"sgd": stems()["sgd"]}
+    monkeypatch.setattr(report.cases, "stems", lambda: only)
+    arguments = ["--filter", "SGD(momentum=0.9) float", "--jobs", "1", "--json", str(file), "--quiet"]
+    assert cli.main(["conformance", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "SGD(momentum=0.9)" in printed
     assert "wrong optimizers and schedulers are rejected" in printed
@@ -138,15 +144,15 @@ def test_the_command_prints_the_table_and_writes_it_as_json(capsys, tmp_path):
 
 def test_the_command_fails_if_anything_does(monkeypatch, capsys):
     monkeypatch.setitem(LIMITS, "fused", LIMITS["fused"]._replace(step=0.01))
-    monkeypatch.setattr(report.wrong, "mutants", list)
-    assert cli.main(["conformance", "--filter", "SGD(defaults) float32", "--quiet"]) == 1
+    monkeypatch.setattr(report.wrong, "verdicts", lambda _: {})
+    assert cli.main(["conformance", "--filter", "SGD(defaults) float32", "--jobs", "1", "--quiet"]) == 1
     assert "FAILED SGD(defaults) float32 fused: one step" in capsys.readouterr().out
 
 
 def test_the_command_fails_if_a_mutant_survives(monkeypatch, capsys):
     harmless = mutants.Mutant("sgd", "changes nothing", "SGD", subjects.refoptim_subject("fused"))
-    monkeypatch.setattr(report.wrong, "mutants", lambda: [harmless])
-    assert cli.main(["conformance", "--filter", "SGD(defaults) float32", "--quiet"]) == 1
+    monkeypatch.setattr(report.wrong, "mutants_of", lambda stem: [harmless] * (stem == "sgd"))
+    assert cli.main(["conformance", "--filter", "SGD(defaults) float32", "--jobs", "1", "--quiet"]) == 1
     assert "SURVIVED  SGD: changes nothing" in capsys.readouterr().out
 
 
@@ -159,6 +165,24 @@ def test_schedules_have_a_table_of_their_own(capsys, tmp_path):
     found = json.loads(file.read_text())
     assert found["rows"] == []
     assert all(row["failures"] == [] for row in found["schedules"])
+
+
+def test_processes_find_what_one_finds():
+    # The rows of one exam, the wrong optimizers of an algorithm, and a file.
+    for function, works in (
+        (suite.rows_of, [("ASGD(defaults) float32", 0), ("SGD(momentum=0.9) float64", 0)]),
+        (mutants.verdicts, ["sparse_adam", "cg"]),
+        (generate.content_of, ["linearlr.schedule.json", "steplr.schedule.json"]),
+    ):
+        assert list(jobs.each(2)(function, works)) == list(map(function, works))
+
+
+def test_no_more_processes_are_started_than_there_is_work_for(monkeypatch):
+    monkeypatch.setattr(jobs, "ProcessPoolExecutor", None)
+    assert list(jobs.each(None)(abs, range(-4, 0))) == [4, 3, 2, 1]
+    assert list(jobs.each(5)(abs, [-1])) == [1]
+    with pytest.raises(TypeError):
+        list(jobs.each(2)(abs, [-1, -2]))
 
 
 @pytest.mark.parametrize(

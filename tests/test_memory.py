@@ -78,6 +78,15 @@ def status(name):
     return int(line.split()[1]) * 1024
 
 
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    """What other files have left behind is looked at once, and not at each measurement."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 METERS = [
     allocated,
     pytest.param(

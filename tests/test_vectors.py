@@ -19,9 +19,22 @@ MOST = 8_000_000  # bytes
 ALL = store.load()
 
 
-@pytest.mark.parametrize("name", generate.makers())
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in generate.makers() if ".trajectory." in name]
+SHORT = [name for name in generate.makers() if ".trajectory." not in name]
+
+
+@pytest.mark.parametrize("name", LONG + SHORT)
 def test_a_file_comes_out_as_it_is(name):
-    assert generate.text(generate.makers()[name]()) == (store.PACKAGED / name).read_text(encoding="utf-8")
+    assert generate.content_of(name) == (store.PACKAGED / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("optimizer", recipes.optimizers())
+def test_some_trajectories_come_out_as_they_are(optimizer):
+    text = (store.PACKAGED / f"{optimizer.lower()}.trajectory.json").read_text(encoding="utf-8")
+    there = {entry["id"]: entry for entry in json.loads(text)["vectors"]}
+    made = list(generate.entries_of(optimizer, every=10))
+    assert made
+    assert made == [there[each["id"]] for each in made]
 
 
 def test_the_index_comes_out_as_it_is():
@@ -145,8 +158,8 @@ def rehash(folder):
     (folder / "index.json").write_text(generate.index(files), encoding="utf-8")
 
 
-def change(folder, what, by):
-    path = folder / "sgd.trajectory.json"
+def change(folder, what, by, name="sgd.trajectory.json"):
+    path = folder / name
     path.write_text(path.read_text(encoding="utf-8").replace(what, by, 1), encoding="utf-8")
 
 
@@ -209,11 +222,12 @@ def test_the_command_line(capsys, arguments, code, words):
 
 
 def test_generate_writes_what_is_there(tmp_path, capsys, monkeypatch):
-    only = {"sgd.trajectory.json": generate.makers()["sgd.trajectory.json"]}
+    name = "linearlr.schedule.json"
+    only = {name: generate.makers()[name]}
     monkeypatch.setattr(generate, "makers", lambda: only)
     assert cli.main(["vectors", "generate", "--quiet", "--vectors", str(tmp_path)]) == 0
     assert cli.main(["vectors", "generate", "--check", "--quiet", "--vectors", str(tmp_path)]) == 0
-    change(tmp_path, '"comment":"', '"comment":"! ')
+    change(tmp_path, '"comment":"', '"comment":"! ', name)
     assert cli.main(["vectors", "generate", "--check", "--quiet", "--vectors", str(tmp_path)]) == 1
     assert "is not what the formulas give" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from refoptim.conformance.suite import Each
 from refoptim.conformance.vectors import boundary, flags, invalid, recipes, schedules, special, traces
 from refoptim.conformance.vectors.entry import trajectory_entry
 
@@ -20,12 +21,18 @@ File = dict[str, Any]
 def trajectories(optimizer: str) -> File:
     """Return the file of an optimizer's trajectories."""
     module, own = recipes.optimizers()[optimizer]
-    made = (*recipes.of(optimizer), *boundary.recipes(optimizer), *recipes.separating(optimizer))
-    entries = [trajectory_entry(recipe, module) for recipe in made]
+    entries = list(entries_of(optimizer))
     if getattr(module, "ELEMENTWISE", True) and optimizer != "SparseAdam":
         entries += special.entries(module, recipes.named(own))
     entries += invalid.entries(optimizer)
     return whole_file("trajectory", optimizer, _FORMULAS.get(optimizer, f"torch/2.13/{optimizer}"), entries)
+
+
+def entries_of(optimizer: str, every: int = 1) -> Iterator[dict[str, Any]]:
+    """Yield the entries of an optimizer that recipes describe; or of every so many recipes one."""
+    module, _ = recipes.optimizers()[optimizer]
+    made = (*recipes.of(optimizer), *boundary.recipes(optimizer), *recipes.separating(optimizer))
+    return (trajectory_entry(recipe, module) for recipe in made[::every])
 
 
 def whole_file(kind: str, algorithm: str, formula: str, entries: list[dict[str, Any]]) -> File:
@@ -69,13 +76,19 @@ def index(files: dict[str, str]) -> str:
     return json.dumps({"format": FORMAT, "suite": SUITE, "files": hashes, "vectors": vectors}, indent=1) + "\n"
 
 
-def generate() -> Iterator[tuple[str, str]]:
+def generate(each: Each = map) -> Iterator[tuple[str, str]]:
     """Yield every file's name and text, and the index in the end."""
     files: dict[str, str] = {}
-    for name, make in makers().items():
-        files[name] = text(make())
-        yield name, files[name]
+    names = list(makers())
+    for name, content in zip(names, each(content_of, names), strict=True):
+        files[name] = content
+        yield name, content
     yield "index.json", index(files)
+
+
+def content_of(name: str) -> str:
+    """Return the text of a file."""
+    return text(makers()[name]())
 
 
 def write(folder: Path, files: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """The proof of the vectors: wrong optimizers by the thousand, each of which some vector must reject."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -12,13 +13,14 @@ import refoptim
 from refoptim.conformance import cases
 from refoptim.conformance.automatic import automatic_mutants
 from refoptim.conformance.deadline import deadline
-from refoptim.conformance.mutants import Mutant, mutants
+from refoptim.conformance.mutants import Mutant, mutants_of
 from refoptim.conformance.runner.adapter import Base, Info
 from refoptim.conformance.runner.answer import answer
 from refoptim.conformance.runner.judge import MalformedAnswer, judged
 from refoptim.conformance.runner.outcome import Grade, Status
 from refoptim.conformance.scenario import Scenario, Start
 from refoptim.conformance.subjects import Run, Subject
+from refoptim.conformance.suite import Each
 from refoptim.conformance.survivors import SURVIVORS
 from refoptim.conformance.vectors import store
 from refoptim.conformance.vectors.foreign import FOREIGN
@@ -116,7 +118,7 @@ def all_mutants(stem: str, *, automatic: bool = True) -> Iterator[Mutant]:
     """
     foreign = other_rules(stem)
     made = automatic_mutants(stem) if automatic else ()
-    for mutant in chain((mutant for mutant in mutants() if mutant.stem == stem), made):
+    for mutant in chain(mutants_of(stem), made):
         if mutant.name.partition(":")[0] not in foreign and name_of(mutant) not in FOREIGN:
             yield mutant
 
@@ -135,20 +137,25 @@ def other_rules(stem: str) -> set[str]:
     return found(dialects=True) - found(dialects=False)
 
 
-def score(chosen: list[str], *, automatic: bool = True, quiet: bool = True) -> Score:
+def verdicts(stem: str, *, automatic: bool = True) -> list[tuple[str, str, str | None]]:
+    """Return the kind and the name of each mutant of an algorithm, and why it is rejected, or None if it survives."""
+    order = in_order(store.load(), stem)
+    every = all_mutants(stem, automatic=automatic)
+    return [(kind_of(mutant), name_of(mutant), rejects(mutant, order)) for mutant in every]
+
+
+def score(chosen: list[str], *, automatic: bool = True, quiet: bool = True, each: Each = map) -> Score:
     """Put the mutants of some algorithms to the vectors."""
-    vectors = store.load()
     rejected: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
     survivors: dict[str, dict[str, str | None]] = {kind: {} for kind in KINDS}
-    verdicts = {name: reason for reason, names in (*SURVIVORS.items(), *VERDICTS.items()) for name in names}
-    every = [mutant for stem in chosen for mutant in all_mutants(stem, automatic=automatic)]
-    order = {stem: in_order(vectors, stem) for stem in chosen}
-    for mutant in tqdm(every, "mutants", unit="mutant", disable=quiet, leave=False):
-        kind, name = kind_of(mutant), name_of(mutant)
-        if reason := rejects(mutant, order[mutant.stem]):
-            rejected[kind][name] = reason
+    reasons = {name: reason for reason, names in (*SURVIVORS.items(), *VERDICTS.items()) for name in names}
+    found = each(partial(verdicts, automatic=automatic), chosen)
+    bar = tqdm(found, "mutants", len(chosen), unit="algorithm", disable=quiet, leave=False)
+    for kind, name, verdict in chain.from_iterable(bar):
+        if verdict:
+            rejected[kind][name] = verdict
         else:
-            survivors[kind][name] = verdicts.get(name)
+            survivors[kind][name] = reasons.get(name)
     alive = {name for found in survivors.values() for name in found}
     own = {name for names in VERDICTS.values() for name in names}
     stale = [name for name in own if name.partition(":")[0] in chosen and name not in alive]

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from refoptim.cli.jobs import positive
+
 # What writes each report, and the option that asks for it.
 _WRITERS = ("json", "junit", "markdown", "html", "badge")
 
@@ -32,7 +34,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--min-grade", default="B", choices=("A", "B", "C"), help="the grade that conforms (default: B)"
     )
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="ask N copies of the program at once")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="ask N copies of the program at once")
     parser.add_argument(
         "--skips", type=Path, metavar="FILE", help="what is known to fail: TOML with [[skip]] id, reason"
     )
@@ -64,13 +66,6 @@ def add_implementation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds for an answer (default: 10)")
     parser.add_argument("--validate", action="store_true", help="check every message against its schema")
     parser.add_argument("program", nargs="*", metavar="PROGRAM", help="after --: a program and its flags")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
 
 
 def connection(options: argparse.Namespace) -> Callable[[], Any]:

@@ -3,9 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from itertools import islice, product
 from typing import Any, NamedTuple
+
+from refoptim.cli import jobs
 
 # The options that choose kernels: a step with each of them compiles all that an optimizer has.
 _OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -64,15 +65,8 @@ def add(commands: Any) -> None:
         help="of the parameters; complex ones use the kernels of their parts (default: float32; may be repeated)",
     )
     parser.add_argument("--arithmetic", choices=("float64",), help="for optimizers that are built with this option")
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="how many processes (default: 1)")
+    jobs.add(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar, and only the last line")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
 
 
 def run(options: argparse.Namespace) -> int:
@@ -93,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     there = made = lost = 0
     files = set()
-    for work, uses in _with_progress(works, _results(works, options.jobs), quiet=options.quiet):
+    for work, uses in _with_progress(works, jobs.each(options.jobs)(compile_now, works), quiet=options.quiet):
         found = [use.was_there for use in uses]
         there, made = there + sum(found), made + len(found) - sum(found)
         lost += sum(use.file is None for use in uses)
@@ -117,16 +111,6 @@ def _optimizers() -> dict[str, Any]:
         for name, kind in vars(refoptim).items()
         if isinstance(kind, type) and issubclass(kind, refoptim.Optimizer) and kind is not refoptim.Optimizer
     }
-
-
-def _results(works: list[Work], jobs: int) -> Iterator[Any]:
-    if jobs == 1 or len(works) == 1:
-        yield from map(compile_now, works)
-        return
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(min(jobs, len(works)), get_context("spawn")) as pool:
-        yield from pool.map(compile_now, works)
 
 
 def _with_progress(works: list[Work], results: Iterator[Any], *, quiet: bool) -> Iterator[tuple[Work, Any]]:

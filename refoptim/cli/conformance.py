@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from refoptim.cli import jobs
+
 
 def add(commands: Any) -> None:
     """Add the command."""
@@ -22,6 +24,7 @@ def add(commands: Any) -> None:
         action="store_true",
         help="list what gave each wrong optimizer away, and judge some thousand more that are made automatically",
     )
+    jobs.add(conformance)
     conformance.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -41,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
         nothing = f"--filter {options.filter!r} matches nothing; try AdamW, float64 or StepLR"
         print(nothing, *report.left_out(), sep="\n", file=sys.stderr)
         return 2
-    outcome = report.run(options.filter, quiet=options.quiet, with_automatic=options.mutants)
+    each = jobs.each(options.jobs)
+    outcome = report.run(options.filter, quiet=options.quiet, with_automatic=options.mutants, each=each)
     print(report.text(outcome, with_mutants=options.mutants))
     if options.json is not None:
         report.write_json(outcome, options.json)

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from refoptim.cli import jobs
+
 
 def add(commands: Any) -> None:
     """Add the command."""
@@ -19,6 +21,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--filter", default="", metavar="TEXT", help="only algorithms of this stem, e.g. adam")
     parser.add_argument("--by-hand", action="store_true", help="only those written by hand, which takes seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what became of each there too")
+    jobs.add(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -38,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
     if not stems:
         print(f"--filter {options.filter!r} matches nothing; try adam or sgd", file=sys.stderr)
         return 2
-    score = mutation.score(stems, automatic=not options.by_hand, quiet=options.quiet)
+    each = jobs.each(options.jobs)
+    score = mutation.score(stems, automatic=not options.by_hand, quiet=options.quiet, each=each)
     for line in lines(score, mutation.KINDS):
         print(line)
     if options.json is not None:

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from refoptim.cli import jobs
+
 
 def add(commands: Any) -> None:
     """Add the command."""
@@ -25,6 +27,7 @@ def add(commands: Any) -> None:
     generated.add_argument(
         "--check", action="store_true", help="change nothing: fail if a file would come out otherwise"
     )
+    jobs.add(generated)
     generated.add_argument("--quiet", action="store_true", help="no progress bar")
     verified = actions.add_parser("verify", help="check files against their schemas, hashes and index")
     exported = actions.add_parser("export", help="write them for another language")
@@ -85,7 +88,8 @@ def _generate(options: argparse.Namespace) -> int:
 
     folder: Path = options.vectors or store.PACKAGED
     total = len(generate.makers()) + 1
-    files = dict(tqdm(generate.generate(), "vectors", total, unit="file", disable=options.quiet, leave=False))
+    made = generate.generate(jobs.each(options.jobs))
+    files = dict(tqdm(made, "vectors", total, unit="file", disable=options.quiet, leave=False))
     if not options.check:
         generate.write(folder, files)
         print(f"{folder}: {store.verify(folder)} vectors in {len(files) - 1} files")

@@ -1,0 +1,48 @@
+"""``--jobs``: work that is shared among processes, its results in order."""
+
+import argparse
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+# A process takes as long to start as some works take to do.
+_WORKS_EACH = 4
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the option."""
+    what = "how many processes (default: one for each core)"
+    parser.add_argument("--jobs", type=positive, default=None, metavar="N", help=what)
+
+
+def positive(text: str) -> int:
+    """Return a number of processes, which is at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def each(jobs: int | None) -> Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]:
+    """Return what takes a function and its arguments, as ``map``, and calls it in so many processes."""
+    from refoptim.kernels import threads
+
+    most = jobs or threads.get_count()
+
+    def shared(function: Callable[[Any], Any], works: Sequence[Any]) -> Iterator[Any]:
+        count = min(most, -(-len(works) // _WORKS_EACH) if jobs is None else len(works))
+        if count <= 1:
+            yield from map(function, works)
+            return
+        from multiprocessing import get_context
+
+        with ProcessPoolExecutor(count, get_context("spawn"), _end_at_once) as pool:
+            yield from pool.map(function, works)
+
+    return shared
+
+
+def _end_at_once() -> None:
+    """End at Ctrl-C without a word: who has started this process says something."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
