@@ -28,6 +28,7 @@ USUAL = 97
 # How many elements behind an aligned address the arrays start, in turn, and the sizes to try that with.
 ALIGNMENTS = {(0,): SIZES, (1,): [2, 3, 4, 31], (3,): [4, 13], (0, 1): [4, 13], (2, 3, 1): [13]}
 THREADS = 16  # of a block
+TREES = "usual"  # so that the CPU's kernels need not be compiled again
 # What is between the bounds stays there.
 MAY_STAY = {"clamped_gpu"}
 MARGIN = 8  # elements on both sides that stay as they are

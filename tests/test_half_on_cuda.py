@@ -21,6 +21,7 @@ if __name__ == "__main__":
     import simulated
 
 BFLOAT16, FLOAT16 = np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)
+TREES = "wider"  # a thread has 8 lanes of 16 bits
 # A loop with state that begins with zeros, one that begins with other numbers, one that looks at every step anew.
 OPTIMIZERS = {
     "sgd": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
@@ -268,5 +269,5 @@ def test_in_the_simulator(simulation, name):
 
 if __name__ == "__main__":
     kernels.jit.THREADS = 16
-    simulated.LANES, simulated.CHUNK = 8, 32  # a thread has 8 lanes of 16 bits
+    simulated.LANES, simulated.CHUNK = 8, 32
     simulated.run_all(SCENARIOS)
