@@ -12,7 +12,6 @@ are rounded, by one operation or two: half of what it takes to spread numbers of
 Stochastic rounding goes up with the probability that makes the mean exact. Its random bits are drawn in ``philox``.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -124,13 +123,12 @@ def raised(builder: Any, x: Any) -> Any:
     return _raised(builder, builder.bitcast(to_odd(builder, x), _like(x, _I32)), 16)
 
 
-def raised_pair(builder: Any, numbers: Sequence[Any], word: Any) -> list[Any]:
-    """Return words of which the upper halves are one neighbour of each number, chosen by the halves of a random word.
+def raised_by_chance(builder: Any, x: Any, word: Any) -> Any:
+    """Return words of which the upper halves are one neighbour of each bfloat16, chosen by a word below 2**16.
 
     NaN is as in ``raised``.
     """
-    chances = builder.and_(word, constant(word.type, 0xFFFF)), builder.lshr(word, constant(word.type, 16))
-    return [builder.add(builder.bitcast(x, word.type), chance) for x, chance in zip(numbers, chances)]
+    return builder.add(builder.bitcast(x, word.type), word)
 
 
 def packed(builder: Any, low: Any, high: Any) -> Any:

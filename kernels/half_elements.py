@@ -86,7 +86,7 @@ class Packs(Elements):
         self.registers = half_registers.has_registers(context)
 
     def drawn(self, zero: Any, i: Any, result: int) -> Any:
-        """Return the random bits for a result, as words for pairs, or for each pack."""
+        """Return the random bits for a result, as words for each pack."""
         if self.paired:
             return philox.pairs_of(self.builder, zero, i, WIDTH, result)
         starts = [i, self.builder.add(i, ir.IntType(64)(WIDTH))]
@@ -124,7 +124,7 @@ class Packs(Elements):
     def _drawn(self, number: int, results: Sequence[Any], word: Any) -> list[Any]:
         found, rounded = self.kinds[number], [half.single(self.builder, x) for x in results]
         if self.paired:
-            return [self._packed(*half.raised_pair(self.builder, rounded, word))]
+            return [self._packed(*(half.raised_by_chance(self.builder, *each) for each in zip(rounded, word)))]
         if half.is_half(found):
             return [self._rounded(found, *given) for given in zip(rounded, word)]
         return rounded

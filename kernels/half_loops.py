@@ -22,6 +22,7 @@ from refoptim.kernels.half_steps import (
     ask_for_packs,
     begin,
     end,
+    nothing_begun,
     step,
     step_master,
     step_packs,
@@ -41,28 +42,39 @@ rule: Any = None
 Scalars: Any = None
 
 
-def _over(rule, arrays, h, first, stop, words):
-    single = stop - (stop - first) % TWO_PACKS
-    for i in range(first, single, TWO_PACKS):
-        ask_for_packs(arrays, i + AHEAD)
-        step_packs(rule, arrays, i, h, words)
-    for i in range(single, stop):
-        step(rule, arrays, i, h, words)
+def _over(rule, arrays, h, draws, first, stop):
+    while first < stop:
+        words, behind = draw(draws, first, stop)
+        single = behind - (behind - first) % TWO_PACKS
+        for i in range(first, single, TWO_PACKS):
+            ask_for_packs(arrays, i + AHEAD)
+            step_packs(rule, arrays, i, h, words)
+        for i in range(single, behind):
+            step(rule, arrays, i, h, words)
+        first = behind
 
 
-def _over_in_stages(rule, arrays, h, first, stop, words):
-    single = stop - (stop - first) % TWO_PACKS
-    if first < single:
-        ask_for_packs(arrays, first + AHEAD)
-        waiting = begin(rule, arrays, first, h, words)
+def _over_in_stages(rule, arrays, h, draws, first, stop):
+    begun = nothing_begun(rule, arrays, h, draws)
+    while first < stop:
+        words, behind = draw(draws, first, stop)
+        single = behind - (behind - first) % TWO_PACKS
+        if first < single:
+            ask_for_packs(arrays, first + AHEAD)
+            following = begin(rule, arrays, first, h, words)
+            if begun[0] >= 0:
+                end(rule, arrays, h, begun)
+            begun = following
         for i in range(first + TWO_PACKS, single, TWO_PACKS):
             ask_for_packs(arrays, i + AHEAD)
             following = begin(rule, arrays, i, h, words)
-            end(rule, arrays, i - TWO_PACKS, h, words, waiting)
-            waiting = following
-        end(rule, arrays, single - TWO_PACKS, h, words, waiting)
-    for i in range(single, stop):
-        step(rule, arrays, i, h, words)
+            end(rule, arrays, h, begun)
+            begun = following
+        for i in range(single, behind):
+            step(rule, arrays, i, h, words)
+        first = behind
+    if begun[0] >= 0:
+        end(rule, arrays, h, begun)
 
 
 over, over_in_stages = (njit(inline="always", error_model="numpy")(loop) for loop in (_over, _over_in_stages))
@@ -70,17 +82,13 @@ over, over_in_stages = (njit(inline="always", error_model="numpy")(loop) for loo
 
 def nearest(arrays, scalars, first, stop):
     use_whole_registers()
-    over(rule, arrays, Scalars(*unpack(Scalars, scalars)), first, stop, None)
+    over(rule, arrays, Scalars(*unpack(Scalars, scalars)), None, first, stop)
 
 
 def stochastic(arrays, scalars, draws, first, stop):
     use_whole_registers()
     h = Scalars(*unpack(Scalars, scalars))
-    draws = unpack(Draws, draws)
-    while first < stop:
-        words, behind = draw(draws, first, stop)
-        over(rule, arrays, h, first, behind, words)
-        first = behind
+    over(rule, arrays, h, unpack(Draws, draws), first, stop)
 
 
 def master(arrays, scalars, first, stop):

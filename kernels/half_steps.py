@@ -10,10 +10,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from refoptim.kernels import half
 from refoptim.kernels.calls import call_of, changed, results_of
 from refoptim.kernels.half_elements import Elements, Packs
 from refoptim.kernels.pack_steps import divides_once, nobodys, stage_of
 from refoptim.kernels.packs import AFTER, BEFORE, WHOLE, Pack
+from refoptim.kernels.philox import kind_of_words
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
@@ -43,9 +45,11 @@ def _packs(typing_context: Any, rule: Any, arrays: Any, h: Any, words: Any, stag
     """Return the types of two packs that a rule computes with.
 
     Where a step has little else to do, and waits for the divider, Newton's steps find the roots of the second one.
+    Stochastic rounding to float16 is much to do.
     """
-    few = words == types.none and len(results_of(typing_context, rule, len(arrays), h)) <= 2
-    is_double, waits = h[0] == types.float64, few or not divides_once(rule.dispatcher.py_func)
+    is_short = words == types.none or all(array.dtype == half.BFLOAT16 for array in arrays)
+    is_short = is_short and len(results_of(typing_context, rule, len(arrays), h)) <= 2
+    is_double, waits = h[0] == types.float64, is_short or not divides_once(rule.dispatcher.py_func)
     return [Pack(h[0], by_newton=by_newton, stage=stage) for by_newton in (is_double, is_double or waits)]
 
 
@@ -54,9 +58,27 @@ def _stages(typing_context: Any, rule: Any, arrays: Any, h: Any, words: Any, sta
     return [stage_of(typing_context, rule, len(arrays), h, kind) for kind in kinds]
 
 
+def _begun(stages: list[Any], words: Any) -> Any:
+    """Return the type of what has begun: from which element on, its random words, and the results that wait."""
+    return types.Tuple([types.intp, words, *(stage.delayed for stage in stages)])
+
+
+@_intrinsic
+def nothing_begun(typing_context, rule, arrays, h, draws):
+    """Return what :func:`begin` returns, but for an element that there is not."""
+    words = kind_of_words(draws)
+    kind = _begun(_stages(typing_context, rule, arrays, h, words, BEFORE), words)
+
+    def generate(context, builder, signature, arguments):
+        zeros = cgutils.get_null_value(context.get_value_type(kind))
+        return builder.insert_value(zeros, context.get_constant(types.intp, -1), 0)
+
+    return kind(rule, arrays, h, draws), generate
+
+
 @_intrinsic
 def begin(typing_context, rule, arrays, i, h, words):
-    """Take two packs through the first stage of a rule, and return what they wait for."""
+    """Take two packs through the first stage of a rule, and return what the second one takes."""
     stages = _stages(typing_context, rule, arrays, h, words, BEFORE)
     first = stages[0]
 
@@ -71,30 +93,32 @@ def begin(typing_context, rule, arrays, i, h, words):
                 packs.store(number, results, h[0], _drawn(packs, words, zero, i, result))
             else:
                 waiting = results
-        return context.make_tuple(builder, signature.return_type, waiting)
+        return context.make_tuple(builder, signature.return_type, [i, zero, *waiting])
 
-    return types.Tuple([stage.delayed for stage in stages])(rule, arrays, i, h, words), generate
+    return _begun(stages, words)(rule, arrays, i, h, words), generate
 
 
 @_intrinsic
-def end(typing_context, rule, arrays, i, h, words, waiting):
-    """Take two packs, and what they have waited for, through the second stage."""
+def end(typing_context, rule, arrays, h, begun):
+    """Take two packs that have begun through the second stage."""
+    words = begun[1]
     stages = _stages(typing_context, rule, arrays, h, words, AFTER)
     written = _stages(typing_context, rule, arrays, h, words, BEFORE)[0].written
 
     def generate(context, builder, signature, arguments):
-        _, values, i, scalars, zero, waiting = arguments
+        _, values, scalars, waiting = arguments
+        i, zero, *waiting = cgutils.unpack_tuple(builder, waiting)
         packs = Packs(context, builder, arrays, values, i)
         gone = nobodys(stages[0].vector(context))
         columns = [[gone] * 2 if number in written else packs.widened(number, h[0]) for number in range(len(arrays))]
-        found = zip(stages, zip(*columns), cgutils.unpack_tuple(builder, waiting))
+        found = zip(stages, zip(*columns), waiting)
         new = [stage.resume(context, builder, numbers, each, scalars) for stage, numbers, each in found]
         for result, (number, results) in enumerate(zip(stages[0].results, zip(*new))):
             if number not in written:
                 packs.store(number, results, h[0], _drawn(packs, words, zero, i, result))
         return context.get_dummy_value()
 
-    return types.void(rule, arrays, i, h, words, waiting), generate
+    return types.void(rule, arrays, h, begun), generate
 
 
 def _drawn(elements: Elements, words: Any, zero: Any, i: Any, result: int) -> Any:

@@ -6,7 +6,7 @@ second of them, and a power by two higher for each further result: their roundin
 lattice. Each alone is spread evenly over all 2**16 values, and of any two the joint distribution is that of independent
 ones but for 2**-12. Sixteen elements share a block, and whoever draws for one, in whatever order, finds the same bits.
 
-Blocks are computed side by side in vector registers, into a buffer that stays in the cache.
+Blocks are computed side by side in vector registers, into buffers that stay in the cache, two in turn.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ SPREAD = 29027
 # a tile of these, for which bits are drawn at a time: few, so that a processor draws for some while it steps others.
 PAIR = 2
 SHARE = 8 * PAIR
-BLOCKS = 16
+BLOCKS = 32
 TILE = SHARE * BLOCKS
 
 _I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -124,9 +124,11 @@ def fill(builder: Any, draws: Any, first: Any, stop: Any) -> tuple[Any, Any]:
     start = builder.add(place, first)
     origin = builder.and_(start, _I64(-TILE))
     skipped = builder.sub(start, origin)
-    buffer = cgutils.alloca_once(builder, ir.ArrayType(_I16, TILE))
+    buffer = cgutils.alloca_once(builder, ir.ArrayType(_I16, 2 * TILE))
     buffer.align = _LINE
     buffer = builder.bitcast(buffer, _I16.as_pointer())
+    # Who steps in two stages has begun elements of the tile before, so that this one is not written over yet.
+    buffer = builder.gep(buffer, [builder.and_(origin, _I64(TILE))])
     # They share the upper word of their number, because the first of them is a multiple of their count.
     block = builder.udiv(origin, _I64(SHARE))
     above = builder.lshr(block, _I64(32))
@@ -145,16 +147,25 @@ def fill(builder: Any, draws: Any, first: Any, stop: Any) -> tuple[Any, Any]:
     return builder.bitcast(zero, _I8.as_pointer()), end
 
 
+def kind_of_words(draws: Any) -> Any:
+    """Return the type of what is drawn."""
+    return types.none if draws == types.none else types.voidptr
+
+
 @_intrinsic
 def draw(typing_context, draws, first, stop):
-    """Draw for some elements, as :func:`fill` does."""
+    """Draw for some elements, as :func:`fill` does; or, given None, nothing for all of them."""
+    words = kind_of_words(draws)
 
     def generate(context, builder, signature, arguments):
         given, first, stop = arguments
-        made = fill(builder, cgutils.unpack_tuple(builder, given), first, stop)
+        if words == types.none:
+            made = context.get_dummy_value(), stop
+        else:
+            made = fill(builder, cgutils.unpack_tuple(builder, given), first, stop)
         return context.make_tuple(builder, signature.return_type, made)
 
-    return types.Tuple((types.voidptr, types.intp))(draws, first, stop), generate
+    return types.Tuple((words, types.intp))(draws, first, stop), generate
 
 
 def bits_of(builder: Any, zero: Any, i: Any, result: int = 0) -> Any:
@@ -164,21 +175,26 @@ def bits_of(builder: Any, zero: Any, i: Any, result: int = 0) -> Any:
 
 def words_of(builder: Any, zero: Any, i: Any, count: int, result: int) -> Any:
     """Return a vector of the bits for a result of so many elements, as ``bits_of`` for each."""
-    shorts = _loaded(builder, zero, i, count, result)
+    shorts = _loaded(builder, zero, i, count)
+    shorts = builder.mul(shorts, constant(shorts.type, factor(result))) if result else shorts
     return builder.zext(shorts, ir.VectorType(_I32, count) if count > 1 else _I32)
 
 
-def pairs_of(builder: Any, zero: Any, i: Any, count: int, result: int) -> Any:
-    """Return a vector of the bits for a result of so many pairs of elements: the first one's in the lower half."""
-    return builder.bitcast(_loaded(builder, zero, i, 2 * count, result), ir.VectorType(_I32, count))
+def pairs_of(builder: Any, zero: Any, i: Any, count: int, result: int) -> list[Any]:
+    """Return the words for a result of so many pairs of elements, a vector of the first ones and one of the others."""
+    words, shorts = ir.VectorType(_I32, count), ir.VectorType(_I16, 2 * count)
+    first = builder.bitcast(_loaded(builder, zero, i, 2 * count), words)
+    pairs = first, builder.lshr(first, constant(words, 16))
+    # Times 0, the upper halves are gone as well.
+    by = ir.Constant(shorts, [factor(result), 0] * count)
+    return [builder.bitcast(builder.mul(builder.bitcast(pair, shorts), by), words) for pair in pairs]
 
 
-def _loaded(builder: Any, zero: Any, i: Any, count: int, result: int) -> Any:
-    """Load the bits of so many elements from element i on, and multiply them."""
+def _loaded(builder: Any, zero: Any, i: Any, count: int) -> Any:
+    """Load the bits of so many elements from element i on."""
     kind = ir.VectorType(_I16, count) if count > 1 else _I16
     place = builder.gep(builder.bitcast(zero, _I16.as_pointer()), [i])
-    bits = builder.load(builder.bitcast(place, kind.as_pointer()), align=2)
-    return builder.mul(bits, constant(kind, factor(result))) if result else bits
+    return builder.load(builder.bitcast(place, kind.as_pointer()), align=2)
 
 
 def _xor(builder: Any, *words: Any) -> Any:

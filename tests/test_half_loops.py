@@ -6,7 +6,7 @@ import pytest
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is not installed")
 
 from refoptim import kernels  # noqa: E402
-from refoptim.kernels import half, half_loops  # noqa: E402
+from refoptim.kernels import half, half_loops, philox  # noqa: E402
 
 DTYPES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
 # In two stages, with a root that the divider takes or Newton's steps; in one, with roots and without.
@@ -18,8 +18,8 @@ LOOPS = {
     "momentum": kernels.sgd.momentum_cpu,
     "rprop": kernels.rprop.rprop_cpu,
 }
-# The last elements of a tile of random bits, whole tiles, packs and what is left of them.
-PLACE, SIZE = 201, 400
+# The last elements of a tile of random bits, two whole tiles, packs and what is left of them.
+PLACE, SIZE = philox.TILE - 55, 2 * philox.TILE + 150
 
 
 @pytest.mark.parametrize("way", ["nearest", "stochastic"])
