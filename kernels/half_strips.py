@@ -206,13 +206,9 @@ def _compile_drawn(typing_context, rule, arrays, i, h, draws, wide):
 
 def _words(builder: Any, draws: Sequence[Any], i: Any, wide: int) -> list[Any]:
     """Return the 16 random bits for a first result of so many elements, the first of which is i."""
-    *key, step, stream, start, factor = draws
+    *_, start, factor = draws
     start = builder.add(start, i)
-    block, words = builder.udiv(start, _I64(philox.SHARE)), []
-    # Elements that share a block, or lie in two.
-    for place in (block, builder.add(block, _I64(1))):
-        words += philox.philox(builder, [place, builder.lshr(place, _I64(32)), step, stream], key)
-    words = [builder.trunc(word, _I32) for word in words]
+    words = [builder.trunc(word, _I32) for word in _blocks(builder, draws, start, wide)]
     skipped = builder.trunc(start, _I32)
 
     def has(bit):
@@ -235,6 +231,26 @@ def _words(builder: Any, draws: Sequence[Any], i: Any, wide: int) -> list[Any]:
         )
         for j in range(wide)
     ]
+
+
+def _blocks(builder: Any, draws: Sequence[Any], start: Any, wide: int) -> list[Any]:
+    """Return the words of the block that holds the bits of the first of so many elements, and of the next if needed."""
+    *key, step, stream, _, _ = draws
+    block, place = builder.udiv(start, _I64(philox.SHARE)), builder.urem(start, _I64(philox.SHARE))
+
+    def drawn(block):
+        return philox.philox(builder, [block, builder.lshr(block, _I64(32)), step, stream], key)
+
+    words, before = drawn(block), builder.block
+    # Where parameters begin at a multiple of 8 no strip of theirs does: no thread waits for others that draw again.
+    with builder.if_then(builder.icmp_unsigned(">", place, _I64(philox.SHARE - wide))):
+        following, within = drawn(builder.add(block, _I64(1))), builder.block
+    for word in following:
+        either = builder.phi(word.type)
+        either.add_incoming(word, within)
+        either.add_incoming(word.type(0), before)
+        words.append(either)
+    return words
 
 
 @_intrinsic
