@@ -3,6 +3,11 @@
 import re
 from importlib import import_module
 
+import pytest
+
+CAPABILITIES = [(8, 0), (9, 0)]
+EACH_CAPABILITY = [pytest.param((8, 0), id="cc80", marks=pytest.mark.slow), pytest.param((9, 0), id="cc90")]
+
 
 def registers(ptx, capability):
     """Return how many registers a thread needs, after the assembler found room for all numbers in registers."""

@@ -1,6 +1,8 @@
 """The suite itself: what is right passes, every mutant is rejected, and the command line says so."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from itertools import product
@@ -28,6 +30,7 @@ def exams():
     return mutants.exams()
 
 
+@pytest.mark.slow  # without the cases in float64 the tests of automatic mutants do it, too
 def test_nothing_right_is_rejected_by_the_exams_that_reject_mutants(exams):
     for each in exams.values():
         for exam in each:
@@ -156,8 +159,9 @@ def test_the_command_fails_if_a_mutant_survives(monkeypatch, capsys):
     assert "SURVIVED  SGD: changes nothing" in capsys.readouterr().out
 
 
-def test_schedules_have_a_table_of_their_own(capsys, tmp_path):
-    file = tmp_path / "report.json"
+def test_schedules_have_a_table_of_their_own(capsys, tmp_path, monkeypatch):
+    file, few = tmp_path / "report.json", report.OTHERS["schedules"].mutants()[:5]
+    monkeypatch.setattr(report.OTHERS["schedules"], "mutants", lambda: few)
     assert cli.main(["conformance", "--filter", "MultiplicativeLR", "--json", str(file), "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert "MultiplicativeLR(lr_lambda=shrinking)" in printed
@@ -165,6 +169,7 @@ def test_schedules_have_a_table_of_their_own(capsys, tmp_path):
     found = json.loads(file.read_text())
     assert found["rows"] == []
     assert all(row["failures"] == [] for row in found["schedules"])
+    assert "5 of 5 wrong" in printed
 
 
 def test_processes_find_what_one_finds():
@@ -175,6 +180,26 @@ def test_processes_find_what_one_finds():
         (generate.content_of, ["linearlr.schedule.json", "steplr.schedule.json"]),
     ):
         assert list(jobs.each(2)(function, works)) == list(map(function, works))
+
+
+def killed(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_named_as_the_reason(capsys):
+    with pytest.raises(SystemExit) as ended:
+        list(jobs.each(2)(killed, [1, 2]))
+    assert ended.value.code == 2
+    assert "try --jobs 1" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_command_in_a_word(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report.suite, "rows", interrupted)
+    assert cli.main(["conformance", "--filter", "SGD(defaults) float32", "--jobs", "1", "--quiet"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_no_more_processes_are_started_than_there_is_work_for(monkeypatch):

@@ -20,7 +20,7 @@ from types import FunctionType
 import numpy as np
 import pytest
 from numba import types
-from ptx import registers
+from ptx import CAPABILITIES, EACH_CAPABILITY, registers
 
 from refoptim import kernels
 from refoptim.kernels.arithmetic import fma
@@ -34,7 +34,6 @@ try:
 except RuntimeError:
     pytest.skip("the CUDA toolkit is not installed: pip install numba-cuda[cu13]", allow_module_level=True)
 
-CAPABILITIES = [(8, 0), (9, 0)]
 PRECISIONS = {"float32": ("float32", "float32"), "float64": ("float64", "float64"), "wide": ("float32", "float64")}
 # Of a multiprocessor of an H200: its registers, the threads that it can have, and the bytes that it must have asked for
 # to keep its share of the memory busy.
@@ -253,7 +252,7 @@ def test_a_version_holds_the_operations_of_the_rule(libraries, name, precision, 
         assert contractible(ptx) == []
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
+@pytest.mark.parametrize("capability", EACH_CAPABILITY)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_kernel_itself_holds_nothing_else(libraries, name, precision, capability):
@@ -280,7 +279,7 @@ def test_the_kernel_itself_holds_nothing_else(libraries, name, precision, capabi
     assert bytes_on_the_way(ptx, capability) >= FEWER_BYTES.get((name, scalar), BYTES_ON_THE_WAY)
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
+@pytest.mark.parametrize("capability", EACH_CAPABILITY)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", READING)
 def test_a_kernel_that_reads_its_scalars_holds_their_loads_beside(libraries, name, precision, capability):
@@ -300,7 +299,7 @@ def test_a_kernel_that_reads_its_scalars_holds_their_loads_beside(libraries, nam
     assert bytes_on_the_way(ptx, capability) >= FEWER_BYTES.get((name, scalar), BYTES_ON_THE_WAY)
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
+@pytest.mark.parametrize("capability", EACH_CAPABILITY)
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_a_row_of_scalars_is_copied_as_it_is(monkeypatch, kind, capability):
     device = type("Device", (), {"compute_capability": capability})

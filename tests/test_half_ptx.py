@@ -12,7 +12,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from numba import types
-from ptx import registers
+from ptx import CAPABILITIES, EACH_CAPABILITY, registers
 
 from refoptim import kernels
 from refoptim.kernels.jit import THREADS, Row, cuda
@@ -26,7 +26,6 @@ try:
 except RuntimeError:
     pytest.skip("the CUDA toolkit is not installed: pip install numba-cuda[cu13]", allow_module_level=True)
 
-CAPABILITIES = [(8, 0), (9, 0)]
 FLOAT32, FORMATS = np.dtype(np.float32), {"bfloat16": np.dtype(np.uint16), "float16": np.dtype(np.int16)}
 # Of a multiprocessor of an H200, as in test_cuda_ptx.
 REGISTERS, MOST_THREADS, BYTES_ON_THE_WAY = 65_536, 2048, 32_768
@@ -190,7 +189,7 @@ def test_float64_arithmetic_is_of_float64_alone(ptx_of, form):
         assert times(arithmetic(wide, "f64"), 9) == times(arithmetic(ptx, "f64"), 3)
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES, ids=["cc80", "cc90"])
+@pytest.mark.parametrize("capability", EACH_CAPABILITY)
 @pytest.mark.parametrize("form", FORMATS)
 def test_sums_read_16_bytes_at_a_time(monkeypatch, form, capability):
     device = type("Device", (), {"compute_capability": capability})

@@ -15,6 +15,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from numba import njit, types
+from ptx import EACH_CAPABILITY
 
 from refoptim.kernels import adafactor, bfloat16, factored, factored_gpu, matmul, matmul_gpu, memory, muon, scaling
 from refoptim.kernels.jit import cuda
@@ -183,7 +184,7 @@ def signatures(kind):
 FUSED = {"matmul", "gram", "row_squares", "scaled_squares", "column_bands", "column_factors", "row_moments", "step"}
 
 
-@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["cc80", "cc90"])
+@pytest.mark.parametrize("capability", EACH_CAPABILITY)
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 @pytest.mark.parametrize("name", signatures("float32"))
 def test_ptx_has_nothing_that_rounds_in_another_way(monkeypatch, name, kind, capability):
@@ -202,7 +203,7 @@ def test_ptx_has_nothing_that_rounds_in_another_way(monkeypatch, name, kind, cap
 WIDE_LOADS = {"row_squares": (1, 0), "scaled_squares": (1, 1), "column_bands": (1, 0)}
 
 
-@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["cc80", "cc90"])
+@pytest.mark.parametrize("capability", EACH_CAPABILITY)
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 @pytest.mark.parametrize("name", [*WIDE_LOADS, "step"])
 def test_rows_are_read_and_written_16_bytes_at_a_time(monkeypatch, name, kind, capability):

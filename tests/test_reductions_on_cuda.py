@@ -17,6 +17,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from numba import types
+from ptx import EACH_CAPABILITY
 
 from refoptim.kernels import folds_gpu, memory, reductions_gpu
 from refoptim.kernels.jit import cuda
@@ -123,7 +124,7 @@ GPU_KERNELS = {
 }
 
 
-@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["cc80", "cc90"])
+@pytest.mark.parametrize("capability", EACH_CAPABILITY)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("name", GPU_KERNELS)
 def test_ptx_holds_these_operations_and_no_others(monkeypatch, name, dtype, capability):
@@ -146,7 +147,7 @@ def test_ptx_holds_these_operations_and_no_others(monkeypatch, name, dtype, capa
     assert accesses == [("ld", 128)] * ROWS * arrays
 
 
-@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["cc80", "cc90"])
+@pytest.mark.parametrize("capability", EACH_CAPABILITY)
 def test_ptx_of_chains_adds_a_product_in_one_operation(monkeypatch, capability):
     real, pairs = array_of(np.float32, 1), array_of(np.float64, 2)
     ptx = compiled(monkeypatch, "chains_gpu", [real, real, types.boolean, pairs, types.intp], capability)

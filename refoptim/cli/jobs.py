@@ -2,8 +2,10 @@
 
 import argparse
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 # A process takes as long to start as some works take to do.
@@ -37,8 +39,12 @@ def each(jobs: int | None) -> Callable[[Callable[[Any], Any], Sequence[Any]], It
             return
         from multiprocessing import get_context
 
-        with ProcessPoolExecutor(count, get_context("spawn"), _end_at_once) as pool:
-            yield from pool.map(function, works)
+        try:
+            with ProcessPoolExecutor(count, get_context("spawn"), _end_at_once) as pool:
+                yield from pool.map(function, works)
+        except BrokenProcessPool:
+            print("one of the processes was killed, perhaps for want of memory: try --jobs 1", file=sys.stderr)
+            raise SystemExit(2) from None
 
     return shared
 
