@@ -193,6 +193,11 @@ def test_a_process_that_is_killed_is_named_as_the_reason(capsys):
     assert "try --jobs 1" in capsys.readouterr().err
 
 
+def test_what_a_process_raises_is_raised():
+    with pytest.raises(ValueError, match="'x'"):
+        list(jobs.each(2)(int, ["1", "x", "3"]))
+
+
 def test_ctrl_c_ends_the_command_in_a_word(monkeypatch, capsys):
     def interrupted(*arguments):
         raise KeyboardInterrupt

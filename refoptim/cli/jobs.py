@@ -37,11 +37,18 @@ def each(jobs: int | None) -> Callable[[Callable[[Any], Any], Sequence[Any]], It
         if count <= 1:
             yield from map(function, works)
             return
-        from multiprocessing import get_context
+        from multiprocessing import active_children, get_context
 
         try:
             with ProcessPoolExecutor(count, get_context("spawn"), _end_at_once) as pool:
-                yield from pool.map(function, works)
+                try:
+                    # Not by its map, which cancels what is left, and then trips over it if processes have ended.
+                    for future in [pool.submit(function, work) for work in works]:
+                        yield future.result()
+                except BaseException:
+                    for process in active_children():
+                        process.terminate()
+                    raise
         except BrokenProcessPool:
             print("one of the processes was killed, perhaps for want of memory: try --jobs 1", file=sys.stderr)
             raise SystemExit(2) from None
