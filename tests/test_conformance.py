@@ -21,6 +21,7 @@ from refoptim.conformance.cases import adam, sgd, stems
 from refoptim.conformance.specials import Specials
 from refoptim.conformance.tolerances import LIMITS
 from refoptim.conformance.vectors import generate
+from refoptim.kernels import threads
 
 STATES = {"exp_avg": suite.StateErrors(step=1, probe=1, median=1)}
 
@@ -208,11 +209,16 @@ def test_ctrl_c_ends_the_command_in_a_word(monkeypatch, capsys):
 
 
 def test_no_more_processes_are_started_than_there_is_work_for(monkeypatch):
-    monkeypatch.setattr(jobs, "ProcessPoolExecutor", None)
+    def pool(count, *others):
+        raise RuntimeError(f"{count} processes")
+
+    monkeypatch.setattr(jobs, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(threads, "get_count", lambda: 64)
     assert list(jobs.each(None)(abs, range(-4, 0))) == [4, 3, 2, 1]
     assert list(jobs.each(5)(abs, [-1])) == [1]
-    with pytest.raises(TypeError):
-        list(jobs.each(2)(abs, [-1, -2]))
+    for given, works, count in ((2, 3, 2), (9, 3, 3), (None, 10, 3), (None, 1000, 8), (12, 1000, 12)):
+        with pytest.raises(RuntimeError, match=f"^{count} processes"):
+            list(jobs.each(given)(abs, range(works)))
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-# A process takes as long to start as some works take to do.
+# A process takes as long to start as some works take to do, and half a gigabyte where it imports torch.
 _WORKS_EACH = 4
+_MOST = 8
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the option."""
-    what = "how many processes (default: one for each core)"
+    what = f"how many processes (default: one for each core, at most {_MOST})"
     parser.add_argument("--jobs", type=positive, default=None, metavar="N", help=what)
 
 
@@ -30,10 +31,10 @@ def each(jobs: int | None) -> Callable[[Callable[[Any], Any], Sequence[Any]], It
     """Return what takes a function and its arguments, as ``map``, and calls it in so many processes."""
     from refoptim.kernels import threads
 
-    most = jobs or threads.get_count()
-
     def shared(function: Callable[[Any], Any], works: Sequence[Any]) -> Iterator[Any]:
-        count = min(most, -(-len(works) // _WORKS_EACH) if jobs is None else len(works))
+        count = min(jobs or threads.get_count(), len(works))
+        if jobs is None:
+            count = min(count, _MOST, -(-len(works) // _WORKS_EACH))
         if count <= 1:
             yield from map(function, works)
             return
