@@ -80,17 +80,12 @@ class MutantExam(Exam):
         return None
 
 
-def examine(mutant: Mutant, exams: dict[str, list[MutantExam]]) -> str | None:
+def examine(mutant: Mutant, exams: list[MutantExam]) -> str | None:
     """Return why a mutant is rejected, or None if it survives every exam of its stem."""
-    for exam in exams[mutant.stem]:
+    for exam in exams:
         if mutant.optimizer in (None, exam.case.optimizer) and (reason := exam.rejects(mutant.subject)):
             return f"{exam.case} {exam.dtype}: {reason}"
     return None
-
-
-def exams() -> dict[str, list[MutantExam]]:
-    """Return the exams that mutants are put to, by algorithm."""
-    return {stem: exams_of(stem) for stem in cases.stems()}
 
 
 def exams_of(stem: str) -> list[MutantExam]:
@@ -101,8 +96,8 @@ def exams_of(stem: str) -> list[MutantExam]:
 
 def verdicts(stem: str) -> dict[str, str | None]:
     """Return why each mutant of an algorithm is rejected, or None if it survives."""
-    order = {stem: exams_of(stem)}
-    return {str(mutant): examine(mutant, order) for mutant in mutants_of(stem)}
+    exams = exams_of(stem)
+    return {str(mutant): examine(mutant, exams) for mutant in mutants_of(stem)}
 
 
 def _rule_mutant(stem: str, mutant: RuleMutant) -> Mutant:

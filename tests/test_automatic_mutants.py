@@ -35,7 +35,7 @@ CENTERED = {
 @pytest.fixture(scope="module")
 def all_exams():
     """Return the exams, first those in float32."""
-    return mutants.exams()
+    return {stem: mutants.exams_of(stem) for stem in stems()}
 
 
 @pytest.fixture(scope="module")
