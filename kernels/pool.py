@@ -6,7 +6,8 @@ a thread that has not come yet: on a busy machine the caller does everything its
 does not hold the GIL; a thread that has found nothing to do for a while sleeps on one of Python's locks.
 
 One job runs at a time. Who finds the pool busy runs the loop alone, which gives the same bits, so nothing can wait for
-itself. A forked child makes its own pool when it needs one.
+itself. Compiled code takes the pool and gives it back, so that Ctrl-C leaves it free. A forked child makes its own pool
+when it needs one.
 """
 
 import atexit
@@ -14,28 +15,38 @@ import os
 import platform
 from _thread import allocate_lock
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Thread
 from time import monotonic_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, typeof, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refoptim.kernels import threads
 from refoptim.kernels.caching import cached
-
-# Where a job is described: an array of 64-bit integers. What several threads write has a cache line of its own.
-LEFT = 0  # the chunks that nobody has taken: how many, times 2**32, and the first of them
-DONE = 8  # how many chunks are done
-ADDRESS, CHUNKS, GRAIN, TASKS, FAILED = range(16, 21)
-WORDS = 96  # the most words that arguments have
-JOB = ADDRESS  # from here on it is the same in every run of a job
-BASE = 24  # a word is its base, plus a step times the first task of the chunk, plus a factor times their number
-STEP, FACTOR = BASE + WORDS, BASE + 2 * WORDS
-SIZE = BASE + 3 * WORDS
+from refoptim.kernels.jobs import (
+    ADDRESS,
+    BASE,
+    BUSY,
+    CHUNKS,
+    DONE,
+    FACTOR,
+    FAILED,
+    GRAIN,
+    JOB,
+    LEFT,
+    NUMBER,
+    SIZE,
+    STEP,
+    TASKS,
+    WORDS,
+    Job,
+    described,
+)
 
 # How often to look for the next job before going to sleep, and for the end of one: 0.1 to 0.4 milliseconds. To wake a
 # thread takes as long.
@@ -45,7 +56,7 @@ TURN = 16
 # How long to sleep, in microseconds, when another thread does not finish its chunk: it has lost its processor.
 NAP = 20
 
-_WORD = ir.IntType(64)
+_WORD, _HALF = ir.IntType(64), 0xFFFFFFFF
 _intrinsic: Any = intrinsic
 _njit: Any = njit
 # Tells the processor that this is a loop that waits.
@@ -140,38 +151,62 @@ def _call(typing_context, box, first, count):
     return types.int64(box, first, count), generate
 
 
+@_njit(inline="always")
+def _do(box, chunk):
+    first = chunk * box[GRAIN]
+    if _call(box, first, min(box[GRAIN], box[TASKS] - first)):
+        _store(box, FAILED, 1)
+    _add(box, DONE, 1)
+
+
 @cached
 @_njit(nogil=True, no_cfunc_wrapper=True)
-def work(box, own, rounds):
-    """Do chunks: of one's own job until all are done, of others' until none has come for so many rounds.
-
-    Return what is not 0 if a chunk has failed.
-    """
-    if own:
-        _store(box, DONE, 0)
-        _store(box, LEFT, box[CHUNKS] << 32)
+def help_out(box, rounds):
+    """Do chunks of others' jobs, until none has come for so many rounds."""
     idle = 0
-    while own or idle < rounds:
+    while idle < rounds:
         left = _load(box, LEFT)
         if left >> 32:
-            taken = left + 1 if own else left
-            if _swap(box, LEFT, left, taken - (1 << 32)):
-                chunk = left & 0xFFFFFFFF if own else (left & 0xFFFFFFFF) + (left >> 32) - 1
-                first = chunk * box[GRAIN]
-                if _call(box, first, min(box[GRAIN], box[TASKS] - first)):
-                    _store(box, FAILED, 1)
-                _add(box, DONE, 1)
+            # The last one of those that are left.
+            if _swap(box, LEFT, left, left - (1 << 32)):
+                _do(box, (left & _HALF) + (left >> 32) - 1)
                 idle = 0
-        elif own and _load(box, DONE) == box[CHUNKS]:
+        else:
+            idle += 1
+            _pause()
+            if _POSIX and idle % TURN == 0:
+                _yield()
+
+
+@cached
+@_njit(nogil=True, no_cfunc_wrapper=True)
+def work(box, job, rounds):
+    """Do a job with whoever takes chunks of it, or alone if the box has another one. Return whether it has failed."""
+    if not _swap(box, BUSY, 0, 1):
+        box = job  # which is a box, too, where nobody looks
+    elif box[NUMBER] != job[NUMBER]:
+        for word in range(JOB, SIZE):
+            box[word] = job[word]
+    _store(box, DONE, 0)
+    _store(box, LEFT, box[CHUNKS] << 32)
+    idle = 0
+    while True:
+        left = _load(box, LEFT)
+        if left >> 32:
+            if _swap(box, LEFT, left, left + 1 - (1 << 32)):
+                _do(box, left & _HALF)
+                idle = 0
+        elif _load(box, DONE) == box[CHUNKS]:
             break
-        elif own and _POSIX and idle >= rounds:
+        elif _POSIX and idle >= rounds:
             _usleep(NAP)
         else:
             idle += 1
             _pause()
-            if _POSIX and not own and idle % TURN == 0:
-                _yield()
-    return _load(box, FAILED)
+    failed = _load(box, FAILED) != 0
+    _store(box, FAILED, 0)
+    _store(box, BUSY, 0)
+    return failed
 
 
 class _Worker:
@@ -183,20 +218,24 @@ class _Worker:
         self._lock.acquire()
         self.sleeps = self._ends = False
         self._thread = Thread(target=self._run, name="refoptim", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def _run(self) -> None:
         while not self._ends:
-            work(self._box, False, ROUNDS)
+            help_out(self._box, ROUNDS)
             self.sleeps = True
-            work(self._box, False, 1)  # what has come while this thread waited for the GIL to say so
+            help_out(self._box, 1)  # what has come while this thread waited for the GIL to say so
             self._lock.acquire()
 
     def wake(self) -> None:
         """Make it look for chunks, unless it does."""
         if self.sleeps:
             self.sleeps = False
-            self._lock.release()
+            with suppress(RuntimeError):  # another thread has done so at the same time
+                self._lock.release()
 
     def end(self) -> None:
         """End the thread. A chunk that it has is finished first."""
@@ -207,58 +246,65 @@ class _Worker:
 
 
 class _Pool:
-    """The threads of this process, as many as a job has asked for, and the job that they share."""
+    """The threads of this process, as many as a job has asked for, and where they find the job that they share."""
 
     def __init__(self) -> None:
-        self.busy = allocate_lock()
         self.closed = False
+        self._hires = allocate_lock()
         self._workers: list[_Worker] = []
         # By the clock: when a kept loop has run last, since when these follow each other, until when short ones run
         # alone. See the module ``kept``.
         self.asked = self.since = self.alone_until = 0
         self._box = np.zeros(SIZE, np.int64)
-        self._job: Any = None  # the one that the box describes
 
     def is_awake(self) -> bool:
         """Return whether another thread is looking for chunks."""
         return any(not worker.sleeps for worker in self._workers)
 
-    def run(self, job: "Job") -> int:
-        """Run a job on several threads. Return its nanoseconds, 0 if it has not run."""
-        if self.closed or threads.get_count() == 1 or not self.busy.acquire(blocking=False):
+    def has(self, job: Job) -> bool:
+        """Return whether this is the job that has been shared last."""
+        return bool(self._box[NUMBER] == job.words[NUMBER])
+
+    def run(self, job: Job, once: Iterator[Any]) -> int:
+        """Run a job on several threads. Return its nanoseconds, 0 if it has not run.
+
+        Python looks for Ctrl-C before it takes something from the iterator, and after the job that follows. Whoever has
+        the iterator can tell whether the job has run.
+        """
+        most, useful = threads.get_count() - 1, job.chunks - 1
+        if self.closed or not most:
             return 0
-        try:
-            box, most, useful = self._box, threads.get_count() - 1, job.chunks - 1
-            if len(self._workers) != most:
-                self._hire(most, useful)
-            if self._job is not job:
-                self._job, box[JOB:] = job, job.words
-            for worker in self._workers[:useful]:
-                if worker.sleeps:
-                    worker.wake()
-            start = monotonic_ns()
-            if work(box, True, ROUNDS):
-                self._job = None
-                raise MemoryError("a loop has not got the memory that it needs")
-            return max(1, monotonic_ns() - start)
-        finally:
-            self.busy.release()
+        if len(self._workers) != most:
+            self._hire(most, useful)
+        for worker in self._workers[:useful]:
+            if worker.sleeps:
+                worker.wake()
+        box, words, rounds, failed, start = self._box, job.words, ROUNDS, False, monotonic_ns()
+        for _ in once:
+            failed = work(box, words, rounds)
+        if failed:
+            raise MemoryError("a loop has not got the memory that it needs")
+        return max(1, monotonic_ns() - start)
 
     def _hire(self, most: int, useful: int) -> None:
-        while len(self._workers) > most:
-            self._workers.pop().end()
-        while len(self._workers) < min(most, useful):
-            work(self._box, False, 0)  # compiled here, where an error can be seen
-            try:
+        with self._hires:
+            while len(self._workers) > most:
+                self._workers.pop().end()
+            while len(self._workers) < min(most, useful) and not self.closed:
+                help_out(self._box, 0)  # compiled here, where an error can be seen
                 self._workers.append(_Worker(self._box))
-            except RuntimeError:  # the system gives no more threads
-                return
+                try:
+                    self._workers[-1].start()
+                except RuntimeError:  # the system gives no more threads
+                    self._workers.pop()
+                    return
 
     def close(self) -> None:
         """End all threads: Python must not end before them."""
-        self.closed = True
-        for worker in self._workers:
-            worker.end()
+        with self._hires:
+            self.closed = True
+            for worker in self._workers:
+                worker.end()
 
 
 class _Current:
@@ -284,58 +330,6 @@ def _close() -> None:
     _Current.pool.close()
 
 
-def _flat(arguments: tuple[Any, ...]) -> Iterator[Any]:
-    """Yield arguments as compiled code gets them, where a tuple's items take the place of the tuple."""
-    for argument in arguments:
-        if isinstance(argument, tuple):
-            yield from argument
-        else:
-            yield argument
-
-
-class Plan:
-    """How a loop is called for arguments of these types: its address, and how words depend on the chunk."""
-
-    def __init__(self, loop: Any, arguments: tuple[Any, ...], sliced: int) -> None:
-        kinds = tuple(map(typeof, arguments))
-        loop.compile(kinds)
-        compiled = loop.overloads[kinds]
-        address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-        steps, factors = np.zeros((2, WORDS), np.int64)
-        place = 0
-        for position, argument in enumerate(_flat(arguments)):
-            if not isinstance(argument, np.ndarray):
-                place += 1
-                continue
-            if position < sliced:
-                factors[place + 2] = factors[place + 5] = 1
-                steps[place + 4] = argument.itemsize
-            place += 5 + 2 * argument.ndim
-        if not sliced:  # the last two are the range
-            steps[place - 2 : place] = 1
-            factors[place - 1] = 1
-        self._words = np.zeros(SIZE - JOB, np.int64)
-        self._words[ADDRESS - JOB] = address
-        self._words[STEP - JOB :] = np.concatenate([steps, factors])
-
-    def job(self, words: list[int], tasks: int, grain: int) -> "Job":
-        """Return the job of the loop over all tasks, for these arguments."""
-        own, chunks = self._words.copy(), -(-tasks // grain)
-        own[CHUNKS - JOB : FAILED - JOB] = (chunks, grain, tasks)
-        own[BASE - JOB : BASE - JOB + len(words)] = words
-        return Job(chunks, own)
-
-
-class Job(NamedTuple):
-    """A loop and its arguments as the threads see them. It does not keep the arguments alive."""
-
-    chunks: int
-    words: Any
-
-
-_plans: dict[Any, Plan] = {}
-
-
 def share(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain: int) -> bool:
     """Run a compiled loop on several threads, and return whether it has run: else the caller does it alone.
 
@@ -351,29 +345,4 @@ def share(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain:
     if threads.get_count() == 1 or tasks <= grain or _Current.pool.closed:
         return False
     job = described(loop, arguments, sliced, tasks, grain)
-    return job is not None and _Current.pool.run(job) > 0
-
-
-def described(loop: Any, arguments: tuple[Any, ...], sliced: int, tasks: int, grain: int) -> Job | None:
-    """Return a loop and arguments, as in :func:`share`, as the threads see them. None is that they cannot."""
-    kinds: list[Any] = [loop, sliced]
-    words: list[int] = []
-    for argument in _flat(arguments):
-        if isinstance(argument, np.ndarray):
-            seen = argument.__array_interface__
-            address, frozen = seen["data"]
-            if seen["strides"] is not None or address % argument.itemsize:
-                return None
-            kinds += (seen["typestr"], argument.ndim, frozen)
-            words += (0, 0, argument.size, argument.itemsize, address, *argument.shape, *argument.strides)
-            if len(kinds) <= 3 * sliced + 2:
-                words[-5] = words[-2] = 0
-        else:
-            kinds.append(None)
-            words.append(argument)
-    if not sliced:  # each thread gets a range of its own, wherever all tasks begin and end
-        words[-2:] = (0, 0)
-    plan = _plans.get(tuple(kinds))
-    if plan is None:
-        plan = _plans[tuple(kinds)] = Plan(loop, arguments, sliced)
-    return plan.job(words, tasks, grain)
+    return job is not None and _Current.pool.run(job, iter((None,))) > 0

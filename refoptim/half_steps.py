@@ -47,11 +47,15 @@ def _launch(settings: Settings, slots: Slots, run: Run, scalars: Array, kept: bo
 
 
 def _fused_here(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
-    """Launch a loop on the CPU, as in the step before where nothing has changed but the random bits."""
+    """Launch a loop on the CPU, which can be repeated with other random bits."""
     launches = implementations.fused(settings, slots, run, _launch)
-    if settings.algorithm.half.stochastic:
+    if settings.algorithm.half.stochastic and slots.ready is not None:
         ((_, (_, _, draws, *_)),) = launches
-        draws[...] = _draws(settings, slots, run.first)
+
+        def draw(slots: Slots) -> None:
+            draws[...] = _draws(settings, slots, run.first)
+
+        slots.ready = slots.ready._replace(draw=draw)
     return launches
 
 

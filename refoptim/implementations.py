@@ -10,7 +10,7 @@ import numpy as np
 
 from . import kernels
 from .arrays import Array
-from .cpu import Launch
+from .cpu import CPU, Launch
 from .formulas.namespace import namespace
 from .half import MASTER, Half
 from .scalars import packed, packer
@@ -72,12 +72,19 @@ class Settings(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """The launch of a run, to be repeated for as long as settings and run are the same."""
+    """The launch of all parameters, to be repeated for as long as the settings are the same."""
 
     settings: Settings
-    run: Run
     launches: list[Launch]
     pack: Callable[..., None] | None  # writes other scalars where the kernel reads them; None if they do not change
+    draw: Callable[[Slots], None] | None = None  # the same for what else changes
+
+    def renew(self, slots: Slots) -> None:
+        """Write what the launch reads in the step to come."""
+        if self.pack is not None:
+            self.pack(*self.settings.algorithm._scalars(self.settings.options, slots.host))
+        if self.draw is not None:
+            self.draw(slots)
 
 
 Implementation = Callable[[Settings, Slots, Run], list[Launch]]
@@ -104,18 +111,14 @@ def _launch(settings: Settings, slots: Slots, run: Run, scalars: Array, kept: bo
 def fused(
     settings: Settings, slots: Slots, run: Run, launch: Callable[[Settings, Slots, Run, Array, bool], Launch] = _launch
 ) -> list[Launch]:
-    """Launch the kernel once for the run, as in the step before where nothing has changed."""
+    """Launch the kernel once for the run, and be ready to repeat that where it is all parameters' on the CPU."""
     # Scalars that do not change may be others in the first step.
-    repeats = run.span is None and (slots.host is not None or not settings.constant or not settings.variant.counts)
-    ready = slots.ready
-    if repeats and ready is not None and ready.settings is settings and ready.run is run:
-        if ready.pack is not None:
-            ready.pack(*settings.algorithm._scalars(settings.options, slots.host_of(run.first)))
-        return ready.launches
+    settled = slots.host is not None or not settings.constant or not settings.variant.counts
+    repeats = run.span is None and settled and slots.device is CPU
     scalars = packed_scalars(settings, slots, run.first)
     launches = [launch(settings, slots, run, scalars, repeats)]
-    if repeats:
-        slots.ready = Ready(settings, run, launches, None if settings.constant else packer(scalars))
+    pack = None if settings.constant else packer(scalars)
+    slots.ready = Ready(settings, launches, pack) if repeats else None
     return launches
 
 

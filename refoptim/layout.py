@@ -28,7 +28,7 @@ class Layout:
         self.slots: list[Slots] = []
         self.loose: dict[Parameter, dict[Any, Any]] = {}
         self._settings: Settings | None = None
-        self._seen: list[Any] = []  # the options that the settings were made from
+        self._seen: list[Any] = []  # the parameters and options that the settings were made from
         unique = list(dict.fromkeys(self.params))
         if self.differentiable:
             for param in unique:
@@ -53,11 +53,13 @@ class Layout:
         return [slots.moved(device) for slots in self.slots]
 
     def fits(self, group: dict[str, Any]) -> bool:
-        """Return whether this is still the layout of the group, which a user may have edited."""
+        """Return whether this is still the layout of the group, which a user may have edited, and read new options."""
+        if self.group is group and self._settings is not None and self._is_as_seen():
+            return True
+        self._settings = None
         if self.group is not group or self.differentiable != bool(group.get("differentiable")):
             return False
         try:
-            # Lists of the same objects compare in C, about 3 ns for each.
             return self.params == group["params"]
         except ValueError:  # from an array in the place of a parameter
             return False
@@ -96,12 +98,20 @@ class Layout:
                 slots.restore(slots.places[param], entry)
 
     def plan(self, algorithm: Algorithm) -> list[Launch]:
-        """Return everything that a step calls: what computes, then what counts. Raise before the first call."""
+        """Return everything that a step calls: what computes, then what counts. Raise before the first call.
+
+        The group is known to fit.
+        """
         if self.loose:
             return list(self._plan_loose(algorithm))
         settings = self._settings_of(algorithm)
         launches: list[Launch] = []
         for slots in self.slots:
+            ready = slots.ready
+            if ready is not None and ready.settings is settings and slots.goes_on(settings.variant.counts):
+                ready.renew(slots)
+                launches += ready.launches + self._count(algorithm, settings, slots, 0, len(slots.params))
+                continue
             try:
                 launches += self._plan_slots(algorithm, settings, slots)
             except MovedError:
@@ -157,18 +167,20 @@ class Layout:
         return [(slots.set_host, (first, stop, algorithm._advance(self.group, slots.host_of(first))))]
 
     def _settings_of(self, algorithm: Algorithm) -> Settings:
-        """Return the settings, made anew if an option is not what it was."""
-        if self._settings is None or not self._is_as_seen():
+        """Return the settings, made anew if an option was not what it had been."""
+        if self._settings is None:
             self._settings = settings_of(algorithm, self.group)
             # A learning rate that is an array, or betas that are a list, can change and stay the same object.
             fixed = all(_is_fixed(value) for name, value in self.group.items() if name != "params")
-            self._seen = list(self.group.values()) if fixed else []
+            own = self.group | {"params": self.params}  # a list that no user edits
+            self._seen = list(own.values()) if fixed else []
         return self._settings
 
     def _is_as_seen(self) -> bool:
         try:
+            # Lists of the same objects compare in C, about 3 ns for each.
             return [*self.group.values()] == self._seen
-        except ValueError:  # from an array in the place of a number
+        except ValueError:  # from an array in the place of a number, or of a parameter
             return False
 
     def _plan_loose(self, algorithm: Algorithm) -> Iterator[Launch]:

@@ -91,7 +91,7 @@ class Slots:
         self._whole: list[Run] | None = None
         self._taken: tuple[Run, tuple[str, ...], tuple[Any, ...]] | None = None
         self._home: tuple[Any, int] = (None, 0)
-        # What the fused implementation launched last, if it can be launched again.
+        # What all of them launched last, if it can be launched again for as long as they go on as they were.
         self.ready: Any = None
         # The rows that have state, by parameter, where sparse gradients have made it; forgotten when others have.
         self.touched: dict[int, np.ndarray[Any, Any]] = {}
@@ -117,8 +117,15 @@ class Slots:
             return self._whole
         return list(self._cut(stateful))
 
+    def goes_on(self, stateful: bool) -> bool:
+        """Return whether parameters lie where the last run of all had them, with gradients, and have the same state."""
+        (home, moves), begun = self._home, self.host is not None or not stateful
+        is_home = self.params[0].buffer is home is not None and home.moves == moves and home.missing == 0
+        return is_home and begun and self.hosts is None and not self.touched
+
     def _settle(self) -> FlatBuffer:
         """Find the run of all parameters, if they lie in one piece, as they do until another optimizer moves some."""
+        self.ready = None
         if any(param.place is not self.device for param in self.params):
             raise MovedError
         if any(param.is_loose for param in self.params):

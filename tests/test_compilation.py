@@ -127,8 +127,8 @@ def test_the_recorder_sees_compilations():
     assert recorder.buffer
 
 
-# Who has loops for long vectors that short ones do not need.
-LONG_ALONE = {("lbfgs", jit.SERIAL_BELOW // 4)}
+# Who has loops for long vectors that short ones do not need, or the other way round.
+LONG_ALONE = {("lbfgs", jit.SERIAL_BELOW // 4), ("cg", jit.SERIAL_BELOW // 4)}
 
 
 @pytest.mark.parametrize("size", [10, jit.SERIAL_BELOW // 4], ids=["one thread", "several"])
@@ -264,6 +264,7 @@ def test_a_step_imports_its_own_kernels_and_neither_cuda_nor_torch(tmp_path):
         "calls",
         "forks",
         "jit",
+        "jobs",
         "kept",
         "operations",
         "pool",

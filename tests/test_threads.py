@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import refoptim as optim
-from refoptim.kernels import jit, kept, pool
+from refoptim.kernels import jit, jobs, kept, pool
 from refoptim.kernels.reductions import norm
 
 OPTIMIZERS = {
@@ -108,9 +108,13 @@ def test_thread_pools_in_thread_pools(wanted):
 
 
 def test_who_finds_the_pool_busy_runs_alone(wanted):
-    with pool._Current.pool.busy:
-        assert trajectory("adam") == wanted["adam"]
-        assert pool._Current.pool.busy.locked()
+    box = pool._Current.pool._box
+    box[jobs.BUSY], job = 1, box[jobs.NUMBER]
+    assert trajectory("adam") == wanted["adam"]
+    assert (box[jobs.BUSY], box[jobs.NUMBER]) == (1, job)
+    box[jobs.BUSY] = 0
+    assert trajectory("adam") == wanted["adam"]
+    assert box[jobs.NUMBER] != job
 
 
 @pytest.mark.skipif(not FORKS, reason="there is no fork")
@@ -272,14 +276,15 @@ class Clock:
         monkeypatch.setattr(kept, "monotonic_ns", lambda: self.now)
         monkeypatch.setattr(pool._Current, "pool", self)
         self.asked = self.since = self.alone_until = 0
-        self.awake = self.busy = False
+        self.awake = self.closed = False
 
     def is_awake(self):
         return self.awake
 
-    def run(self, job):
-        if self.busy:
+    def run(self, job, once):
+        if self.closed:
             return 0
+        next(once)
         self.shared.append(self.now)
         return self.takes
 
@@ -293,7 +298,7 @@ def kept_loop(is_long=False):
     arguments = (np.ones(1000, np.float32), np.array([1.0]))
     held = kept.Kept(loop, 1, 1000, 64, is_long=is_long)
     held._loop = lambda *given: alone.append(given)
-    held._job = pool.described(loop, arguments, 1, 1000, 64)
+    held._job = jobs.described(loop, arguments, 1, 1000, 64)
     return held, arguments, alone
 
 
@@ -333,9 +338,9 @@ def test_short_loops_run_alone_for_a_while_after_one_that_has_waited_for_a_proce
     assert len(alone) == 3
 
 
-def test_who_finds_the_pool_busy_runs_a_kept_loop_alone(monkeypatch):
+def test_who_finds_the_pool_closed_runs_a_kept_loop_alone(monkeypatch):
     clock = Clock(monkeypatch)
-    clock.busy = clock.awake = True
+    clock.closed = clock.awake = True
     held, arguments, alone = kept_loop()
     held(*arguments)
     assert (len(alone), clock.shared) == (1, [])
@@ -348,7 +353,7 @@ def test_a_kept_loop_is_described_anew_for_nothing_and_keeps_no_array_alive():
         optimizer.step(grads=[np.ones(1000, np.float32)])
     (launch,) = optimizer._layouts[0].slots[0].ready.launches
     assert isinstance(launch[0], kept.Kept)
-    assert pool.current()._job is launch[0]._job
+    assert pool.current().has(launch[0]._job)
     watched = weakref.ref(launch[1][0].base)
     del optimizer, launch, param
     gc.collect()
@@ -367,7 +372,7 @@ def test_a_kept_step_of_16_bits_is_shared_and_has_the_same_bits(options):
             optimizer.step(grads=[grad])
         (launch,) = optimizer._layouts[0].slots[0].ready.launches
         found.append(param.data.tobytes())
-        shared.append(pool.current()._job is launch[0]._job)
+        shared.append(launch[0]._job is not None and pool.current().has(launch[0]._job))
     assert found[0] == found[1]
     assert shared == [False, True]
 
