@@ -150,9 +150,9 @@ def plan(pattern: str = "") -> list[tuple[str, str]]:
     return [(stem, dtype) for stem, dtype in every if pattern.lower() in f"{OPTIMIZERS[stem]}() {dtype}".lower()]
 
 
-def rows(pattern: str = "") -> Iterator[Row]:
-    """Measure what is planned, and torch beside it where it is installed."""
-    for stem, dtype in plan(pattern):
+def rows(pattern: str = "", first: int = 0, stop: int | None = None) -> Iterator[Row]:
+    """Measure what is planned, or a part of it, and torch beside it where it is installed."""
+    for stem, dtype in plan(pattern)[first:stop]:
         optimizer, exam = OPTIMIZERS[stem], exams()[stem][DTYPES.index(dtype)]
         measured = exam.measure()
         witness = exam.measure(torchs) if optimizer == "LBFGS" and find_spec("torch") else None

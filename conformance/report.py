@@ -2,7 +2,7 @@
 
 import json
 import platform
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import chain
@@ -42,6 +42,10 @@ _COLUMNS = (
 OTHERS: dict[str, Any] = {"minimizers": minimizers, "roundings": roundings, "schedules": schedules}
 
 
+# How many mutants of these a process takes at a time.
+_PART = 50
+
+
 class Outcome(NamedTuple):
     """Everything that a run of the suite found."""
 
@@ -77,26 +81,42 @@ def run(pattern: str = "", *, quiet: bool = False, with_automatic: bool = False,
     bar = partial(tqdm, disable=quiet, leave=False)
     works = [(pattern, number) for number in range(len(suite.plan(pattern)))]
     found = list(chain(*bar(each(suite.rows_of, works), "implementations", len(works), unit="exam")))
-    others: dict[str, list[Any]] = {}
-    for name, judge in OTHERS.items():
-        total = len(judge.plan(pattern))
-        others[name] = list(bar(judge.rows(pattern), name, total, unit="exam"))
+    works = [(name, pattern, number) for name, judge in OTHERS.items() for number in range(len(judge.plan(pattern)))]
+    others: dict[str, list[Any]] = {name: [] for name in OTHERS}
+    for (name, _, _), rows in zip(works, bar(each(_rows_of_others, works), "others", len(works), unit="exam")):
+        others[name] += rows
     verdicts: dict[str, str | None] = {}
     if found:
         every = list(cases.stems())
         for own in bar(each(wrong.verdicts, every), "wrong optimizers", len(every), unit="algorithm"):
             verdicts |= own
-    for name, judge in OTHERS.items():
-        if others[name]:
-            exams = judge.exams()
-            for mutant in bar(judge.mutants(), f"wrong {name}", unit="mutant"):
-                verdicts[str(mutant)] = judge.examine(mutant, exams)
+    judged = {name: judge for name, judge in OTHERS.items() if others[name]}
+    parts = [(name, first) for name, judge in judged.items() for first in range(0, len(judge.mutants()), _PART)]
+    for own in bar(each(_verdicts_of_others, parts), "wrong others", len(parts), unit="part"):
+        verdicts |= own
     rejected = {name: reason for name, reason in verdicts.items() if reason is not None}
     survivors = [name for name, reason in verdicts.items() if reason is None]
     chosen = {id(module) for module, _, _ in suite.plan(pattern)}
     stems = [stem for stem, module in cases.stems().items() if id(module) in chosen]
     automatic = score(stems, each=each, quiet=quiet) if with_automatic and stems else None
     return Outcome(found, others, rejected, survivors, automatic)
+
+
+def _rows_of_others(work: tuple[str, str, int]) -> list[Any]:
+    name, pattern, number = work
+    return list(OTHERS[name].rows(pattern, number, number + 1))
+
+
+def _verdicts_of_others(part: tuple[str, int]) -> dict[str, str | None]:
+    """Return why each mutant in a part of another table's is rejected, or None if it survives."""
+    name, first = part
+    judge, exams = OTHERS[name], _exams_of_others(name)
+    return {str(mutant): judge.examine(mutant, exams) for mutant in judge.mutants()[first : first + _PART]}
+
+
+@cache
+def _exams_of_others(name: str) -> Any:
+    return OTHERS[name].exams()
 
 
 def text(outcome: Outcome, *, with_mutants: bool = False) -> str:

@@ -172,9 +172,9 @@ def plan(pattern: str = "") -> list[tuple[str, str]]:
     return [entry for entry in every if pattern.lower() in f"rounding to {entry[0]} {entry[1]}"]
 
 
-def rows(pattern: str = "") -> Iterator[Row]:
-    """Measure what is planned."""
-    for dtype, implementation in plan(pattern):
+def rows(pattern: str = "", first: int = 0, stop: int | None = None) -> Iterator[Row]:
+    """Measure what is planned, or a part of it."""
+    for dtype, implementation in plan(pattern)[first:stop]:
         measured = exams()[dtype].measure(**IMPLEMENTATIONS[implementation])
         yield Row(dtype, implementation, measured, None, failures(measured))
 

@@ -9,6 +9,13 @@ import sys
 import pytest
 
 
+def kernels_with(trees, tmp_path_factory):
+    """Return the folder of kernels that files share which change trees alike: the kernels do not know of the change."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    return str(folder / f"kernels_with_{trees}_trees")
+
+
 @pytest.fixture(scope="module")
 def simulation(request, tmp_path_factory):
     """Run a file of tests as a program in Numba's CUDA simulator, and return what it prints, which is JSON.
@@ -19,14 +26,17 @@ def simulation(request, tmp_path_factory):
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
     trees = getattr(request.module, "TREES", "small")
     if trees != "usual":
-        # Kernels do not know that ``simulated.shrink`` has changed them: they are for files that change them alike.
-        folder = tmp_path_factory.getbasetemp()
-        folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-        environment["NUMBA_CACHE_DIR"] = str(folder / f"kernels_with_{trees}_trees")
+        environment["NUMBA_CACHE_DIR"] = kernels_with(trees, tmp_path_factory)
     program = [sys.executable, request.module.__file__]
     run = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
+
+
+@pytest.fixture
+def small_trees(tmp_path_factory):
+    """The folder of kernels compiled after ``simulated.shrink``."""
+    return kernels_with("small", tmp_path_factory)
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ def assert_summary(summary):
     assert 0 < summary["low"] <= summary["median"] <= summary["high"]
 
 
+@pytest.mark.slow
 def test_half_drift(tmp_path):
     pytest.importorskip("ml_dtypes", reason="ml_dtypes, extra half, is not installed")
     found, printed = report(tmp_path, "half_drift.py", "--steps", "100")

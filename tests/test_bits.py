@@ -252,7 +252,7 @@ def has(feature):
     ("processor", "cases"),
     [
         pytest.param("x86-64", FEW, id="x86-64"),
-        pytest.param("haswell", FEW, id="haswell"),
+        pytest.param("haswell", FEW, id="haswell", marks=pytest.mark.slow),
         pytest.param("x86-64", MANY, id="x86-64-all", marks=pytest.mark.slow),
         pytest.param("haswell", MANY, id="haswell-all", marks=pytest.mark.slow),
         pytest.param("skylake-avx512", MANY, id="avx512-all", marks=pytest.mark.slow),

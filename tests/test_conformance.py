@@ -164,7 +164,8 @@ def test_the_command_fails_if_a_mutant_survives(monkeypatch, capsys):
 def test_schedules_have_a_table_of_their_own(capsys, tmp_path, monkeypatch):
     file, few = tmp_path / "report.json", report.OTHERS["schedules"].mutants()[:5]
     monkeypatch.setattr(report.OTHERS["schedules"], "mutants", lambda: few)
-    assert cli.main(["conformance", "--filter", "MultiplicativeLR", "--json", str(file), "--quiet"]) == 0
+    arguments = ["--filter", "MultiplicativeLR", "--json", str(file), "--jobs", "1", "--quiet"]
+    assert cli.main(["conformance", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "MultiplicativeLR(lr_lambda=shrinking)" in printed
     assert "computed by" not in printed
@@ -174,14 +175,18 @@ def test_schedules_have_a_table_of_their_own(capsys, tmp_path, monkeypatch):
     assert "5 of 5 wrong" in printed
 
 
+def done(work):
+    function, argument = work
+    return function(argument)
+
+
 def test_processes_find_what_one_finds():
-    # The rows of one exam, the wrong optimizers of an algorithm, and a file.
-    for function, works in (
-        (suite.rows_of, [("ASGD(defaults) float32", 0), ("SGD(momentum=0.9) float64", 0)]),
-        (mutants.verdicts, ["sparse_adam", "cg"]),
-        (generate.content_of, ["linearlr.schedule.json", "steplr.schedule.json"]),
-    ):
-        assert list(jobs.each(2)(function, works)) == list(map(function, works))
+    works = [(suite.rows_of, ("SGD(defaults) float32", 0)), (suite.rows_of, ("SGD(momentum=0.9) float64", 0))]
+    works += [(mutants.verdicts, stem) for stem in ("sparse_adam", "cg")]
+    works += [(generate.content_of, f"{name}.schedule.json") for name in ("linearlr", "steplr")]
+    works += [(report._rows_of_others, (name, "", 0)) for name in report.OTHERS]
+    works += [(report._verdicts_of_others, ("roundings", 0))]
+    assert list(jobs.each(2)(done, works)) == list(map(done, works))
 
 
 def killed(number):

@@ -225,9 +225,15 @@ READING = [
 ]
 READING += ["adafactor.adafactor_update_gpu", "scaling.divided_gpu"]
 
+# What is of one type alone differs by that type, in the kernel itself as in its versions.
+SLOW = {"float64": [pytest.mark.slow]}
 CASES = [
     pytest.param(
-        name, precision, options, id=f"{name}-{precision}-{'+'.join(o for o in options if options[o]) or 'plain'}"
+        name,
+        precision,
+        options,
+        id=f"{name}-{precision}-{'+'.join(o for o in options if options[o]) or 'plain'}",
+        marks=SLOW.get(precision, []),
     )
     for name in KERNELS
     for precision in PRECISIONS
@@ -280,7 +286,7 @@ def test_the_kernel_itself_holds_nothing_else(libraries, name, precision, capabi
 
 
 @pytest.mark.parametrize("capability", EACH_CAPABILITY)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", [pytest.param(name, marks=SLOW.get(name, [])) for name in PRECISIONS])
 @pytest.mark.parametrize("name", READING)
 def test_a_kernel_that_reads_its_scalars_holds_their_loads_beside(libraries, name, precision, capability):
     array, scalar = PRECISIONS[precision]

@@ -78,8 +78,8 @@ SHORT = [
 )
 def test_what_the_simulator_can_do_passes(tmp_path, names, least):
     report = tmp_path / "report.json"
-    environment = {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    code, said = outcome(*(f"tests/gpu/{name}" for name in names), f"--gpu-report={report}", **environment)
+    arguments = [*(f"tests/gpu/{name}" for name in names), f"--gpu-report={report}"]
+    code, said = outcome(*arguments, NUMBA_ENABLE_CUDASIM="1")
     assert code == 0, said
     found = json.loads(report.read_text(encoding="utf-8"))
     assert found["gpu"] == "simulator"

@@ -17,7 +17,14 @@ from refoptim.conformance.vectors import foreign, mutation, store
 ALL = store.load()
 
 
-@pytest.mark.parametrize("implementation", subjects.IMPLEMENTATIONS)
+# These evaluate formulas, which are slower than kernels, and step as they do.
+SLOW = {"for-loop", "foreach"}
+
+
+@pytest.mark.parametrize(
+    "implementation",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in subjects.IMPLEMENTATIONS],
+)
 def test_right_optimizers_have_grade_a(implementation):
     adapter = mutation.SubjectAdapter(subjects.refoptim_subject(implementation))
     for vector in ALL:
@@ -27,7 +34,9 @@ def test_right_optimizers_have_grade_a(implementation):
             assert result.grade in (Grade.EXACT, Grade.A), result
 
 
-@pytest.mark.parametrize("stem", ["sgd", "asgd", "sparse_adam", "rprop"])
+@pytest.mark.parametrize(
+    "stem", ["sgd", "sparse_adam", *(pytest.param(stem, marks=pytest.mark.slow) for stem in ("asgd", "rprop"))]
+)
 def test_wrong_optimizers_are_rejected(stem):
     score = mutation.score([stem])
     assert not score.unexplained

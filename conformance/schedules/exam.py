@@ -233,10 +233,10 @@ def plan(pattern: str = "") -> list[Case]:
     return [case for case in [*CASES, *PLATEAU_CASES] if pattern.lower() in str(case).lower()]
 
 
-def rows(pattern: str = "") -> Iterator[Row]:
-    """Measure every scheduler, and torch's beside it."""
+def rows(pattern: str = "", first: int = 0, stop: int | None = None) -> Iterator[Row]:
+    """Measure what is planned, or a part of it, and torch's schedulers beside it."""
     subject, witness = ours(), torch_library()
-    for case in plan(pattern):
+    for case in plan(pattern)[first:stop]:
         exam = Exam(case)
         measured = exam.measure(subject)
         yield Row(case, measured, None if witness is None else _witnessed(exam, witness), failures(measured, case))
