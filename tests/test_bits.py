@@ -102,8 +102,16 @@ def build(name, precision, groups):
 
 def result(optimizer, param):
     """Return the bytes of a parameter and of its state."""
-    entry = optimizer.state[param]
-    return {"data": param.data.tobytes()} | {key: np.asarray(value).tobytes() for key, value in entry.items()}
+    entry = {"data": param.data} | dict(optimizer.state[param])
+    return {key: one_nan(np.array(value)).tobytes() for key, value in entry.items()}
+
+
+def one_nan(array):
+    """Return an array that has one NaN for all: its sign is the processor's that computes it."""
+    strange = np.isnan(array)
+    if strange.any():
+        array[strange] = np.nan
+    return array
 
 
 def whole(name, precision):
