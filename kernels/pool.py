@@ -134,78 +134,67 @@ def _call(typing_context, box, first, count):
     def generate(context, builder, signature, arguments):
         box, first, count = arguments
 
-        def entry(index: int) -> Any:
-            return builder.load(_pointer(context, builder, signature.args[0], box, ir.Constant(_WORD, index)))
+        def entry(index: Any) -> Any:
+            return builder.load(_pointer(context, builder, signature.args[0], box, index))
 
+        # Made in a loop: written out for all of them it is a second more to compile.
+        made = cgutils.alloca_once(builder, ir.ArrayType(_WORD, WORDS))
+        with cgutils.for_range(builder, ir.Constant(_WORD, WORDS)) as loop:
+            step, factor = (entry(builder.add(loop.index, ir.Constant(_WORD, at))) for at in (STEP, FACTOR))
+            base = entry(builder.add(loop.index, ir.Constant(_WORD, BASE)))
+            word = builder.add(builder.add(base, builder.mul(step, first)), builder.mul(factor, count))
+            builder.store(word, cgutils.gep_inbounds(builder, made, 0, loop.index))
         # Numba's own convention: first where the result and an exception go.
         words = [builder.ptrtoint(cgutils.alloca_once(builder, _WORD), _WORD) for _ in range(2)]
-        for i in range(WORDS):
-            moved = builder.mul(entry(STEP + i), first)
-            sized = builder.mul(entry(FACTOR + i), count)
-            words.append(builder.add(entry(BASE + i), builder.add(moved, sized)))
+        words += [builder.load(cgutils.gep_inbounds(builder, made, 0, number)) for number in range(WORDS)]
         # Words behind those that the loop takes are where no callee looks, in every 64-bit calling convention.
         kind = ir.FunctionType(ir.IntType(32), [_WORD] * len(words))
-        loop = builder.inttoptr(entry(ADDRESS), kind.as_pointer())
-        return builder.sext(builder.call(loop, words), _WORD)
+        address = entry(ir.Constant(_WORD, ADDRESS))
+        return builder.sext(builder.call(builder.inttoptr(address, kind.as_pointer()), words), _WORD)
 
     return types.int64(box, first, count), generate
 
 
-@_njit(inline="always")
-def _do(box, chunk):
-    first = chunk * box[GRAIN]
-    if _call(box, first, min(box[GRAIN], box[TASKS] - first)):
-        _store(box, FAILED, 1)
-    _add(box, DONE, 1)
-
-
 @cached
 @_njit(nogil=True, no_cfunc_wrapper=True)
-def help_out(box, rounds):
-    """Do chunks of others' jobs, until none has come for so many rounds."""
+def work(box, job, own, rounds):
+    """Do a job with whoever takes chunks of it, or chunks of others' jobs until none has come for so many rounds.
+
+    Who finds the box busy does a job of its own alone. Return whether that has failed.
+    """
+    if own:
+        if not _swap(box, BUSY, 0, 1):
+            box = job  # which is a box, too, where nobody looks
+        elif box[NUMBER] != job[NUMBER]:
+            for word in range(JOB, SIZE):
+                box[word] = job[word]
+        _store(box, DONE, 0)
+        _store(box, LEFT, box[CHUNKS] << 32)
     idle = 0
-    while idle < rounds:
+    while own or idle < rounds:
         left = _load(box, LEFT)
         if left >> 32:
-            # The last one of those that are left.
-            if _swap(box, LEFT, left, left - (1 << 32)):
-                _do(box, (left & _HALF) + (left >> 32) - 1)
+            taken = left + 1 if own else left
+            if _swap(box, LEFT, left, taken - (1 << 32)):
+                chunk = left & _HALF if own else (left & _HALF) + (left >> 32) - 1
+                first = chunk * box[GRAIN]
+                if _call(box, first, min(box[GRAIN], box[TASKS] - first)):
+                    _store(box, FAILED, 1)
+                _add(box, DONE, 1)
                 idle = 0
-        else:
-            idle += 1
-            _pause()
-            if _POSIX and idle % TURN == 0:
-                _yield()
-
-
-@cached
-@_njit(nogil=True, no_cfunc_wrapper=True)
-def work(box, job, rounds):
-    """Do a job with whoever takes chunks of it, or alone if the box has another one. Return whether it has failed."""
-    if not _swap(box, BUSY, 0, 1):
-        box = job  # which is a box, too, where nobody looks
-    elif box[NUMBER] != job[NUMBER]:
-        for word in range(JOB, SIZE):
-            box[word] = job[word]
-    _store(box, DONE, 0)
-    _store(box, LEFT, box[CHUNKS] << 32)
-    idle = 0
-    while True:
-        left = _load(box, LEFT)
-        if left >> 32:
-            if _swap(box, LEFT, left, left + 1 - (1 << 32)):
-                _do(box, left & _HALF)
-                idle = 0
-        elif _load(box, DONE) == box[CHUNKS]:
+        elif own and _load(box, DONE) == box[CHUNKS]:
             break
-        elif _POSIX and idle >= rounds:
+        elif own and _POSIX and idle >= rounds:
             _usleep(NAP)
         else:
             idle += 1
             _pause()
-    failed = _load(box, FAILED) != 0
-    _store(box, FAILED, 0)
-    _store(box, BUSY, 0)
+            if _POSIX and not own and idle % TURN == 0:
+                _yield()
+    failed = own and _load(box, FAILED) != 0
+    if own:
+        _store(box, FAILED, 0)
+        _store(box, BUSY, 0)
     return failed
 
 
@@ -225,9 +214,9 @@ class _Worker:
 
     def _run(self) -> None:
         while not self._ends:
-            help_out(self._box, ROUNDS)
+            work(self._box, self._box, False, ROUNDS)
             self.sleeps = True
-            help_out(self._box, 1)  # what has come while this thread waited for the GIL to say so
+            work(self._box, self._box, False, 1)  # what has come while this thread waited for the GIL to say so
             self._lock.acquire()
 
     def wake(self) -> None:
@@ -281,7 +270,7 @@ class _Pool:
                 worker.wake()
         box, words, rounds, failed, start = self._box, job.words, ROUNDS, False, monotonic_ns()
         for _ in once:
-            failed = work(box, words, rounds)
+            failed = work(box, words, True, rounds)
         if failed:
             raise MemoryError("a loop has not got the memory that it needs")
         return max(1, monotonic_ns() - start)
@@ -291,7 +280,7 @@ class _Pool:
             while len(self._workers) > most:
                 self._workers.pop().end()
             while len(self._workers) < min(most, useful) and not self.closed:
-                help_out(self._box, 0)  # compiled here, where an error can be seen
+                work(self._box, self._box, False, 0)  # compiled here, where an error can be seen
                 self._workers.append(_Worker(self._box))
                 try:
                     self._workers[-1].start()
