@@ -137,7 +137,7 @@ def _call(typing_context, box, first, count):
         def entry(index: Any) -> Any:
             return builder.load(_pointer(context, builder, signature.args[0], box, index))
 
-        # Made in a loop: written out for all of them it is a second more to compile.
+        # In a loop: to compile this, written out for each word, takes half as long again.
         made = cgutils.alloca_once(builder, ir.ArrayType(_WORD, WORDS))
         with cgutils.for_range(builder, ir.Constant(_WORD, WORDS)) as loop:
             step, factor = (entry(builder.add(loop.index, ir.Constant(_WORD, at))) for at in (STEP, FACTOR))
@@ -155,6 +155,36 @@ def _call(typing_context, box, first, count):
     return types.int64(box, first, count), generate
 
 
+@_njit(inline="always")
+def _begun(box, job):
+    """Return the box with a job in it; if somebody else's is, the job, which is a box where nobody looks."""
+    if not _swap(box, BUSY, 0, 1):
+        box = job
+    elif box[NUMBER] != job[NUMBER]:
+        for word in range(JOB, SIZE):
+            box[word] = job[word]
+    _store(box, DONE, 0)
+    _store(box, LEFT, box[CHUNKS] << 32)
+    return box
+
+
+@_njit(inline="always")
+def _done(box, chunk):
+    first = chunk * box[GRAIN]
+    if _call(box, first, min(box[GRAIN], box[TASKS] - first)):
+        _store(box, FAILED, 1)
+    _add(box, DONE, 1)
+
+
+@_njit(inline="always")
+def _ended(box):
+    """Return whether the job has failed, and make room for the next one."""
+    failed = _load(box, FAILED) != 0
+    _store(box, FAILED, 0)
+    _store(box, BUSY, 0)
+    return failed
+
+
 @cached
 @_njit(nogil=True, no_cfunc_wrapper=True)
 def work(box, job, own, rounds):
@@ -163,24 +193,14 @@ def work(box, job, own, rounds):
     Who finds the box busy does a job of its own alone. Return whether that has failed.
     """
     if own:
-        if not _swap(box, BUSY, 0, 1):
-            box = job  # which is a box, too, where nobody looks
-        elif box[NUMBER] != job[NUMBER]:
-            for word in range(JOB, SIZE):
-                box[word] = job[word]
-        _store(box, DONE, 0)
-        _store(box, LEFT, box[CHUNKS] << 32)
+        box = _begun(box, job)
     idle = 0
     while own or idle < rounds:
         left = _load(box, LEFT)
         if left >> 32:
             taken = left + 1 if own else left
             if _swap(box, LEFT, left, taken - (1 << 32)):
-                chunk = left & _HALF if own else (left & _HALF) + (left >> 32) - 1
-                first = chunk * box[GRAIN]
-                if _call(box, first, min(box[GRAIN], box[TASKS] - first)):
-                    _store(box, FAILED, 1)
-                _add(box, DONE, 1)
+                _done(box, left & _HALF if own else (left & _HALF) + (left >> 32) - 1)
                 idle = 0
         elif own and _load(box, DONE) == box[CHUNKS]:
             break
@@ -191,11 +211,7 @@ def work(box, job, own, rounds):
             _pause()
             if _POSIX and not own and idle % TURN == 0:
                 _yield()
-    failed = own and _load(box, FAILED) != 0
-    if own:
-        _store(box, FAILED, 0)
-        _store(box, BUSY, 0)
-    return failed
+    return own and _ended(box)
 
 
 class _Worker:
