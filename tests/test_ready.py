@@ -98,8 +98,8 @@ def lose_a_gradient(optimizer):
     optimizer.step()
 
 
-def move_a_parameter(optimizer):
-    optim.SGD([params_of(optimizer)[1]], lr=0.1)
+def move_parameters(optimizer):
+    optim.SGD(params_of(optimizer)[:0:-1], lr=0.1)
 
 
 def load(optimizer):
@@ -133,7 +133,7 @@ def compute_the_formula(optimizer):
 
 
 EVENTS = [
-    change_lr, edit_lr_array, lose_a_gradient, move_a_parameter, load, add_group, write_state, clear_state,
+    change_lr, edit_lr_array, lose_a_gradient, move_parameters, load, add_group, write_state, clear_state,
     clear_all_state, maximize, compute_the_formula,
 ]  # fmt: skip
 KINDS = {
@@ -152,12 +152,13 @@ def test_whatever_happens_between_steps_counts(name, event):
     kind, options = KINDS[name]
     pair = [built(kind, options) for _ in range(2)]
     both(*pair, range(3))
+    forget(pair[1])
     for optimizer in pair:
         event(optimizer)
     both(*pair, range(3, 6))
 
 
-@pytest.mark.parametrize("event", [change_lr, lose_a_gradient, move_a_parameter, load, write_state, clear_all_state])
+@pytest.mark.parametrize("event", [change_lr, lose_a_gradient, move_parameters, load, write_state, clear_all_state])
 @pytest.mark.parametrize(("dtype", "options"), HALVES)
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 def test_whatever_happens_between_steps_of_16_bits_counts(name, dtype, options, event):
@@ -165,6 +166,7 @@ def test_whatever_happens_between_steps_of_16_bits_counts(name, dtype, options, 
     kind, others = KINDS[name]
     pair = [built(kind, others | options, getattr(ml_dtypes, dtype, dtype)) for _ in range(2)]
     both(*pair, range(3))
+    forget(pair[1])
     for optimizer in pair:
         event(optimizer)
     both(*pair, range(3, 6))
@@ -182,6 +184,21 @@ def test_copies_share_nothing_that_is_kept(name, copied):
     set_grads(pair[0], 9)
     pair[0].step()
     assert saw(twin) == before
+
+
+def test_rows_of_sparse_gradients_are_forgotten_by_a_dense_one():
+    pair = [optim.SGD([optim.Parameter(np.ones((4, 2), np.float32))], lr=0.1, momentum=0.9) for _ in range(2)]
+    rows = [optim.SparseGrad([row], np.ones((1, 2), np.float32), (4, 2)) for row in (1, 2)]
+    dense = np.ones((4, 2), np.float32)
+    for optimizer in pair:
+        for grad in (dense, dense, None, rows[0], dense, rows[1], dense):
+            if optimizer is pair[1]:
+                forget(optimizer)
+            if grad is None:
+                optimizer.state = {}
+            else:
+                optimizer.step(grads=[grad])
+    assert saw(pair[0]) == saw(pair[1])
 
 
 def test_a_learning_rate_that_is_an_array_is_read_in_each_step():
