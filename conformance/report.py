@@ -81,9 +81,9 @@ def run(pattern: str = "", *, quiet: bool = False, with_automatic: bool = False,
     bar = partial(tqdm, disable=quiet, leave=False)
     works = [(pattern, number) for number in range(len(suite.plan(pattern)))]
     found = list(chain(*bar(each(suite.rows_of, works), "implementations", len(works), unit="exam")))
-    works = [(name, pattern, number) for name, judge in OTHERS.items() for number in range(len(judge.plan(pattern)))]
+    planned = [(name, pattern, number) for name, judge in OTHERS.items() for number in range(len(judge.plan(pattern)))]
     others: dict[str, list[Any]] = {name: [] for name in OTHERS}
-    for (name, _, _), rows in zip(works, bar(each(_rows_of_others, works), "others", len(works), unit="exam")):
+    for (name, _, _), rows in zip(planned, bar(each(_rows_of_others, planned), "others", len(planned), unit="exam")):
         others[name] += rows
     verdicts: dict[str, str | None] = {}
     if found:

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import kernels
 from .arrays import Array
-from .cpu import CPU, Launch
+from .cpu import Launch
 from .formulas.namespace import namespace
 from .half import MASTER, Half
 from .scalars import packed, packer
@@ -111,10 +111,9 @@ def _launch(settings: Settings, slots: Slots, run: Run, scalars: Array, kept: bo
 def fused(
     settings: Settings, slots: Slots, run: Run, launch: Callable[[Settings, Slots, Run, Array, bool], Launch] = _launch
 ) -> list[Launch]:
-    """Launch the kernel once for the run, and be ready to repeat that where it is all parameters' on the CPU."""
+    """Launch the kernel once for the run, and be ready to repeat that if it is all parameters'."""
     # Scalars that do not change may be others in the first step.
-    settled = slots.host is not None or not settings.constant or not settings.variant.counts
-    repeats = run.span is None and settled and slots.device is CPU
+    repeats = run.span is None and (slots.host is not None or not settings.constant or not settings.variant.counts)
     scalars = packed_scalars(settings, slots, run.first)
     launches = [launch(settings, slots, run, scalars, repeats)]
     pack = None if settings.constant else packer(scalars)

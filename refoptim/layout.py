@@ -53,7 +53,7 @@ class Layout:
         return [slots.moved(device) for slots in self.slots]
 
     def fits(self, group: dict[str, Any]) -> bool:
-        """Return whether this is still the layout of the group, which a user may have edited, and read new options."""
+        """Return whether this is still the layout of a group that users may have edited. Forget changed options."""
         if self.group is group and self._settings is not None and self._is_as_seen():
             return True
         self._settings = None
@@ -107,11 +107,6 @@ class Layout:
         settings = self._settings_of(algorithm)
         launches: list[Launch] = []
         for slots in self.slots:
-            ready = slots.ready
-            if ready is not None and ready.settings is settings and slots.goes_on(settings.variant.counts):
-                ready.renew(slots)
-                launches += ready.launches + self._count(algorithm, settings, slots, 0, len(slots.params))
-                continue
             try:
                 launches += self._plan_slots(algorithm, settings, slots)
             except MovedError:
@@ -120,8 +115,15 @@ class Layout:
         return launches
 
     def _plan_slots(self, algorithm: Algorithm, settings: Settings, slots: Slots) -> list[Launch]:
+        recorded, ready = slots.device is not CPU and begin_step(settings, slots), slots.ready
+        if ready is None or recorded or ready.settings is not settings or not slots.goes_on(settings.variant.counts):
+            return self._plan_runs(algorithm, settings, slots, recorded=recorded)
+        ready.renew(slots)
+        launches = ready.launches if slots.device is CPU else slots.device.launches(ready.launches)
+        return launches + self._count(algorithm, settings, slots, 0, len(slots.params))
+
+    def _plan_runs(self, algorithm: Algorithm, settings: Settings, slots: Slots, *, recorded: bool) -> list[Launch]:
         variant = settings.variant
-        recorded = slots.device is not CPU and begin_step(settings, slots)
         runs = slots.runs(variant.counts)
         if runs and not variant.dense:
             name = type(algorithm).__name__

@@ -127,8 +127,8 @@ def test_the_recorder_sees_compilations():
     assert recorder.buffer
 
 
-# Who has loops for long vectors that short ones do not need, or the other way round.
-LONG_ALONE = {("lbfgs", jit.SERIAL_BELOW // 4), ("cg", jit.SERIAL_BELOW // 4)}
+# Who has loops for long vectors that short ones do not need.
+LONG_ALONE = {("lbfgs", jit.SERIAL_BELOW // 4)}
 
 
 @pytest.mark.parametrize("size", [10, jit.SERIAL_BELOW // 4], ids=["one thread", "several"])
@@ -137,6 +137,8 @@ LONG_ALONE = {("lbfgs", jit.SERIAL_BELOW // 4), ("cg", jit.SERIAL_BELOW // 4)}
 def test_nothing_compiles_after_the_first_step(name, precision, size):
     optimizer, params = build(name, precision, [(size,), (7,), (2, 3)])
     steps(optimizer, params, count=1)
+    if name == "cg":  # whose short vectors have loops of their own, compiled when they come
+        steps(*build(name, precision), count=1)
     before = signatures()
     with event.install_recorder("numba:compile") as recorder:
         steps(optimizer, params)

@@ -23,7 +23,7 @@ PRECISIONS = {
 }
 # Around a strip, around a block, several blocks, none, one.
 SIZES = [0, 1, 3, 4, 5, 32, 97]
-# Several blocks and what is left over: with all options, the others with one set of them, each in its turn.
+# Several blocks and what is left over: with all options, the others with two sets of them.
 USUAL = 97
 # How many elements behind an aligned address the arrays start, in turn, and the sizes to try that with.
 ALIGNMENTS = {(0,): SIZES, (1,): [2, 3, 4, 31], (3,): [4, 13], (0, 1): [4, 13], (2, 3, 1): [13]}
@@ -58,11 +58,10 @@ def option_sets(fields):
 def cases(fields):
     """Yield where arrays start, how long they are, and options: all sets for aligned arrays of the usual size."""
     found = option_sets(fields)
-    turns = itertools.cycle(found)
     for offsets, sizes in ALIGNMENTS.items():
         for size in sizes:
             every = size == USUAL and not any(offsets)
-            yield from itertools.product([offsets], [size], found if every else [next(turns)])
+            yield from itertools.product([offsets], [size], found if every else [found[0], found[-1]])
 
 
 def placed(values, offset):
@@ -116,7 +115,7 @@ def main():
 @pytest.mark.parametrize("name", [name for _, name in gpu_kernels()])
 def test_simulator_has_the_bits_of_the_cpu(simulation, name, precision):
     result = simulation[f"{name}-{precision}"]
-    assert result["compared"] >= sum(map(len, ALIGNMENTS.values()))
+    assert result["compared"] >= 2 * sum(map(len, ALIGNMENTS.values()))
     assert result["differences"] == []
 
 
