@@ -10,11 +10,12 @@ from numba import typeof
 # Where a job is described: an array of 64-bit integers. What several threads write has a cache line of its own.
 LEFT = 0  # the chunks that nobody has taken: how many, times 2**32, and the first of them
 DONE = 8  # how many chunks are done
-BUSY = 16  # whether somebody's job is running
-ADDRESS, CHUNKS, GRAIN, TASKS, FAILED, NUMBER = range(24, 30)
+BUSY, HIRED = 16, 17  # whether somebody's job is running; how many other threads there are
+AWAKE = 24  # how many of them look for chunks
+ADDRESS, CHUNKS, GRAIN, TASKS, FAILED, NUMBER = range(32, 38)
 WORDS = 96  # the most words that arguments have
 JOB = ADDRESS  # from here on it is the same in every run of a job
-BASE = 32  # a word is its base, plus a step times the first task of the chunk, plus a factor times their number
+BASE = 40  # a word is its base, plus a step times the first task of the chunk, plus a factor times their number
 STEP, FACTOR = BASE + WORDS, BASE + 2 * WORDS
 SIZE = BASE + 3 * WORDS
 

@@ -54,8 +54,13 @@ class Layout:
 
     def fits(self, group: dict[str, Any]) -> bool:
         """Return whether this is still the layout of a group that users may have edited. Forget changed options."""
-        if self.group is group and self._settings is not None and self._is_as_seen():
-            return True
+        if self.group is group and self._settings is not None:
+            try:
+                # Lists of the same objects compare in C, about 3 ns for each.
+                if [*group.values()] == self._seen:
+                    return True
+            except ValueError:  # from an array in the place of a number, or of a parameter
+                pass
         self._settings = None
         if self.group is not group or self.differentiable != bool(group.get("differentiable")):
             return False
@@ -104,7 +109,7 @@ class Layout:
         """
         if self.loose:
             return list(self._plan_loose(algorithm))
-        settings = self._settings_of(algorithm)
+        settings = self._settings or self._settings_of(algorithm)
         launches: list[Launch] = []
         for slots in self.slots:
             try:
@@ -120,6 +125,8 @@ class Layout:
             return self._plan_runs(algorithm, settings, slots, recorded=recorded)
         ready.renew(slots)
         launches = ready.launches if slots.device is CPU else slots.device.launches(ready.launches)
+        if not settings.variant.counts:
+            return launches
         return launches + self._count(algorithm, settings, slots, 0, len(slots.params))
 
     def _plan_runs(self, algorithm: Algorithm, settings: Settings, slots: Slots, *, recorded: bool) -> list[Launch]:
@@ -169,21 +176,13 @@ class Layout:
         return [(slots.set_host, (first, stop, algorithm._advance(self.group, slots.host_of(first))))]
 
     def _settings_of(self, algorithm: Algorithm) -> Settings:
-        """Return the settings, made anew if an option was not what it had been."""
-        if self._settings is None:
-            self._settings = settings_of(algorithm, self.group)
-            # A learning rate that is an array, or betas that are a list, can change and stay the same object.
-            fixed = all(_is_fixed(value) for name, value in self.group.items() if name != "params")
-            own = self.group | {"params": self.params}  # a list that no user edits
-            self._seen = list(own.values()) if fixed else []
+        """Return the settings, made anew."""
+        self._settings = settings_of(algorithm, self.group)
+        # A learning rate that is an array, or betas that are a list, can change and stay the same object.
+        fixed = all(_is_fixed(value) for name, value in self.group.items() if name != "params")
+        own = self.group | {"params": self.params}  # a list that no user edits
+        self._seen = list(own.values()) if fixed else []
         return self._settings
-
-    def _is_as_seen(self) -> bool:
-        try:
-            # Lists of the same objects compare in C, about 3 ns for each.
-            return [*self.group.values()] == self._seen
-        except ValueError:  # from an array in the place of a number, or of a parameter
-            return False
 
     def _plan_loose(self, algorithm: Algorithm) -> Iterator[Launch]:
         for param, entry in self.loose.items():

@@ -58,17 +58,18 @@ def test_an_interrupt_wherever_python_looks_for_one(name, groups):
     interrupt_everywhere(name, groups, (4, 5))
 
 
-@pytest.mark.parametrize("count", [1, 2], ids=["alone", "shared"])
+@pytest.mark.parametrize(("threshold", "count"), [(0, 1), (0, 2), (100_000, 2)], ids=["alone", "shared", "short"])
 @pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_an_interrupt_of_a_loop_that_is_kept_for_the_pool(monkeypatch, name, count):
-    monkeypatch.setattr(jit, "SERIAL_BELOW", 0)
+def test_an_interrupt_of_a_loop_that_is_kept_for_the_pool(monkeypatch, name, threshold, count):
+    monkeypatch.setattr(jit, "SERIAL_BELOW", threshold)
+    monkeypatch.setattr(pool, "STEADY", -1)  # short loops wake threads
     before = optim.get_num_threads()
     optim.set_num_threads(count)
     try:
         interrupt_everywhere(name, 1, (40, 50), sys.maxsize)
     finally:
         optim.set_num_threads(before)
-    assert not pool.current()._box[jobs.BUSY]
+    assert not pool.current().box[jobs.BUSY]
 
 
 def interrupt_everywhere(name, groups, shape, dense=DENSE):

@@ -1,20 +1,19 @@
 """Steps in many threads, after forks, in children of every kind: they are safe, and their bits are the same."""
 
-import gc
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import refoptim as optim
-from refoptim.kernels import jit, jobs, kept, pool
+from refoptim.kernels import jit, jobs, pool
 from refoptim.kernels.reductions import norm
+from refoptim.kernels.scaling import scaled_cpu
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, {"lr": 0.1, "momentum": 0.9}),
@@ -108,7 +107,7 @@ def test_thread_pools_in_thread_pools(wanted):
 
 
 def test_who_finds_the_pool_busy_runs_alone(wanted):
-    box = pool._Current.pool._box
+    box = pool._Current.pool.box
     box[jobs.BUSY], job = 1, box[jobs.NUMBER]
     assert trajectory("adam") == wanted["adam"]
     assert (box[jobs.BUSY], box[jobs.NUMBER]) == (1, job)
@@ -268,126 +267,11 @@ def test_a_numpy_integer_is_an_integer():
     assert optim.get_num_threads() == 2
 
 
-class Clock:
-    """A clock that shows what it is told, and a pool that takes as long as it is told."""
-
-    def __init__(self, monkeypatch):
-        self.now, self.takes, self.shared = 10**12, 1_000, []
-        monkeypatch.setattr(kept, "monotonic_ns", lambda: self.now)
-        monkeypatch.setattr(pool._Current, "pool", self)
-        self.asked = self.since = self.alone_until = 0
-        self.awake = self.closed = False
-
-    def is_awake(self):
-        return self.awake
-
-    def run(self, job, once):
-        if self.closed:
-            return 0
-        next(once)
-        self.shared.append(self.now)
-        return self.takes
-
-
-MS = 1_000_000
-
-
-def kept_loop(is_long=False):
-    """Return a kept loop, its arguments, and how often it has run alone."""
-    alone, loop = [], scale().serial
-    arguments = (np.ones(1000, np.float32), np.array([1.0]))
-    held = kept.Kept(loop, 1, 1000, 64, is_long=is_long)
-    held._loop = lambda *given: alone.append(given)
-    held._job = jobs.described(loop, arguments, 1, 1000, 64)
-    return held, arguments, alone
-
-
-@pytest.mark.parametrize(("is_long", "awake", "gap", "shared"), [
-    (True, False, 5 * MS, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
-    (False, False, 5 * MS, []),
-    (False, True, 5 * MS, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
-    (False, False, 150_000, [7, 8, 9]),  # after a millisecond
-    (False, False, 250_000, []),
-])  # fmt: skip
-def test_short_loops_are_shared_where_they_follow_each_other_or_threads_are_awake(
-    monkeypatch, is_long, awake, gap, shared
-):
-    clock = Clock(monkeypatch)
-    clock.awake = awake
-    held, arguments, alone = kept_loop(is_long)
-    begin = clock.now
-    for number in range(10):
-        clock.now = begin + number * gap
-        held(*arguments)
-    assert clock.shared == [begin + number * gap for number in shared]
-    assert len(alone) == 10 - len(shared)
-
-
-def test_short_loops_run_alone_for_a_while_after_one_that_has_waited_for_a_processor(monkeypatch):
-    clock = Clock(monkeypatch)
-    clock.awake = True
-    held, arguments, alone = kept_loop()
-    begin = clock.now
-    held(*arguments)
-    clock.takes = MS
-    for gap in (1, 5, 10, 20, 22):
-        clock.now = begin + gap * MS
-        held(*arguments)
-        clock.takes = 1_000
-    assert [now - begin for now in clock.shared] == [0, MS, 22 * MS]
-    assert len(alone) == 3
-
-
-def test_who_finds_the_pool_closed_runs_a_kept_loop_alone(monkeypatch):
-    clock = Clock(monkeypatch)
-    clock.closed = clock.awake = True
-    held, arguments, alone = kept_loop()
-    held(*arguments)
-    assert (len(alone), clock.shared) == (1, [])
-
-
-def test_a_kept_loop_is_described_anew_for_nothing_and_keeps_no_array_alive():
-    param = optim.Parameter(np.ones(1000, np.float32))
-    optimizer = optim.SGD([param], lr=0.5)
-    for _ in range(3):
-        optimizer.step(grads=[np.ones(1000, np.float32)])
-    (launch,) = optimizer._layouts[0].slots[0].ready.launches
-    assert isinstance(launch[0], kept.Kept)
-    assert pool.current().has(launch[0]._job)
-    watched = weakref.ref(launch[1][0].base)
-    del optimizer, launch, param
-    gc.collect()
-    assert watched() is None
-
-
-@pytest.mark.parametrize("options", [{}, {"rounding": "stochastic"}, {"master_weights": True}], ids=str)
-def test_a_kept_step_of_16_bits_is_shared_and_has_the_same_bits(options):
-    grads = np.random.default_rng(7).standard_normal((5, 1003)).astype(np.float16)
-    found, shared = [], []
-    for count in (1, 3):
-        optim.set_num_threads(count)
-        param = optim.Parameter(np.ones(1003, np.float16))
-        optimizer = optim.SGD([param], lr=0.1, momentum=0.9, **options)
-        for grad in grads:
-            optimizer.step(grads=[grad])
-        (launch,) = optimizer._layouts[0].slots[0].ready.launches
-        found.append(param.data.tobytes())
-        shared.append(launch[0]._job is not None and pool.current().has(launch[0]._job))
-    assert found[0] == found[1]
-    assert shared == [False, True]
-
-
 def test_arrays_that_cannot_be_shared_are_computed_alone():
     # Strided, and not aligned: Numba compiles others for these, and there is no telling where their elements are.
     x = np.zeros(4 * 500 + 1, np.uint8)[1:].view(np.float32)
     strided = np.zeros(1000, np.float32)[::2]
     for array in (x, strided):
         array[:] = 1
-        jit.CpuLoop.__call__(scale(), array, np.array([2.0]))
+        jit.CpuLoop.__call__(scaled_cpu, array, np.array([2.0]))
         assert (array == 2).all()
-
-
-def scale():
-    from refoptim.kernels.scaling import scaled_cpu
-
-    return scaled_cpu
