@@ -66,11 +66,6 @@ def by_sign(x: Any, negative: Any, zero: Any, positive: Any) -> Any:
     return positive if x > 0 else negative if x < 0 else zero
 
 
-def is_double(x: Any) -> bool:
-    """Return whether x is a float64. Compiled code does not ask: it has the one branch that its types take."""
-    return isinstance(x, float)
-
-
 def widen(x: Any, scalars: Any) -> Any:
     """Return x in the type of the scalars: a float32 load, given float64 scalars, starts a float64 computation."""
     return type(scalars[0])(x)
@@ -140,14 +135,6 @@ def _generating(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_intrinsic
-def _is_double(typing_context, x):
-    def generate(context, builder, signature, arguments):
-        return context.get_constant(types.boolean, x == types.float64)
-
-    return types.boolean(x), generate
-
-
-@_intrinsic
 def _widen(typing_context, x, scalars):
     kind = scalars[0]
 
@@ -212,11 +199,6 @@ def _compile_by_sign(x, negative, zero, positive):
     if _alike(x, negative, zero, positive):
         return lambda x, negative, zero, positive: _by_sign(x, negative, zero, positive)
     return None
-
-
-@overload(is_double, target="generic")
-def _compile_is_double(x):
-    return (lambda x: _is_double(x)) if isinstance(x, types.Float) else None
 
 
 @overload(widen, target="generic")

@@ -28,7 +28,7 @@ from refoptim.kernels.half_steps import (
     step_packs,
 )
 from refoptim.kernels.jit import CpuTasks, grain_of, kept_loop, loop_of
-from refoptim.kernels.pack_steps import divides_once
+from refoptim.kernels.pack_steps import ends_with_quotient
 from refoptim.kernels.philox import Draws, draw
 from refoptim.kernels.registers import use_whole_registers
 
@@ -138,7 +138,7 @@ class HalfLoops:
         return self._made(master)
 
     def _made(self, loop: Any) -> HalfLoop:
-        stages = over_in_stages if divides_once(self._rule) else over
+        stages = over_in_stages if ends_with_quotient(self._rule) else over
         name = f"{self._rule.__name__}_half_{loop.__name__}"
         return HalfLoop(loop_of(self._rule, loop, name, self._compiled, over=stages))
 

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from refoptim.kernels import half
 from refoptim.kernels.calls import call_of, changed, results_of
 from refoptim.kernels.half_elements import Elements, Packs
-from refoptim.kernels.pack_steps import divides_once, nobodys, stage_of
+from refoptim.kernels.pack_steps import nobodys, stage_of
 from refoptim.kernels.packs import AFTER, BEFORE, WHOLE, Pack
 from refoptim.kernels.philox import kind_of_words
 
@@ -49,8 +49,8 @@ def _packs(typing_context: Any, rule: Any, arrays: Any, h: Any, words: Any, stag
     """
     is_short = words == types.none or all(array.dtype == half.BFLOAT16 for array in arrays)
     is_short = is_short and len(results_of(typing_context, rule, len(arrays), h)) <= 2
-    is_double, waits = h[0] == types.float64, is_short or not divides_once(rule.dispatcher.py_func)
-    return [Pack(h[0], by_newton=by_newton, stage=stage) for by_newton in (is_double, is_double or waits)]
+    is_double = h[0] == types.float64
+    return [Pack(h[0], by_newton=by_newton, stage=stage) for by_newton in (is_double, is_double or is_short)]
 
 
 def _stages(typing_context: Any, rule: Any, arrays: Any, h: Any, words: Any, stage: str) -> list[Any]:

@@ -29,15 +29,18 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _intrinsic: Any = intrinsic
 
 
-def divides_once(rule: FunctionType) -> bool:
+def ends_with_quotient(rule: FunctionType) -> bool:
     """Return whether a rule divides once, whatever its options are, and can be taken in two stages.
 
-    Where some options leave the quotient out, it may need numbers that have been written over.
+    Where some options leave the quotient out, it may need numbers that have been written over. Where a root is taken of
+    the quotient, the second stage would wait for the divider, too.
     """
     code = list(dis.get_instructions(rule))
     divisions = [instruction.offset for instruction in code if instruction.argrepr == "/"]
     jumps = [(each.offset, each.argval) for each in code if each.opcode in (*dis.hasjrel, *dis.hasjabs)]
-    return len(divisions) == 1 and not any(start < divisions[0] < target for start, target in jumps)
+    if len(divisions) != 1 or any(start < divisions[0] < target for start, target in jumps):
+        return False
+    return not any(each.argval == "sqrt" for each in code if each.offset > divisions[0])
 
 
 class Memory:
@@ -134,7 +137,7 @@ def stage_of(typing_context: Any, rule: Any, count: int, h: Any, kind: Pack) -> 
 
 def _stage(typing_context: Any, rule: Any, arrays: Any, h: Any, name: str) -> Stage:
     widened = any(x.dtype != h[0] for x in arrays)
-    kind = Pack(h[0], by_newton=widened or h[0] == types.float32, stage=name)
+    kind = Pack(h[0], by_newton=widened, stage=name)
     return stage_of(typing_context, rule, len(arrays), h, kind)
 
 

@@ -130,17 +130,6 @@ def _vector(builder: Any, kind: Any, x: Any) -> Any:
 _BESIDE = {operator.truediv: newton.divide, arithmetic.sqrt: newton.take_root}
 
 
-@_infer_global(arithmetic.is_double)
-class _IsDouble(_Template):
-    def generic(self, arguments: Any, keywords: Any) -> Any:
-        return signature(types.boolean, *arguments) if isinstance(arguments[0], Pack) else None
-
-
-@lower_builtin(arithmetic.is_double, Pack)
-def _is_double(context: Any, builder: Any, found: Any, arguments: Any) -> Any:
-    return context.get_constant(types.boolean, found.args[0].element == types.float64)
-
-
 _takes_packs(operator.neg, 1, lambda builder, x: builder.fneg(x))
 _takes_packs(operator.add, 2, lambda builder, a, b: builder.fadd(a, b))
 _takes_packs(operator.sub, 2, lambda builder, a, b: builder.fsub(a, b))

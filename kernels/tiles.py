@@ -14,7 +14,7 @@ from numba import njit
 
 from refoptim.kernels.arithmetic import unpack
 from refoptim.kernels.jit import CpuLoop, cpu_loop, loop_of, renamed
-from refoptim.kernels.pack_steps import ask, begin, begin_first, divides_once, end, end_first, step, step_first
+from refoptim.kernels.pack_steps import ask, begin, begin_first, end, end_first, ends_with_quotient, step, step_first
 from refoptim.kernels.packs import WIDTH
 
 # How many elements ahead the memory is asked.
@@ -82,5 +82,5 @@ def tiled(rule: FunctionType) -> CpuLoop:
     """Return a rule's loop for arrays of float32 and scalars of float64. It takes what the rule's own loop takes."""
     compiled = njit(error_model="numpy")(renamed(rule, f"{rule.__name__}_of_packs", rule.__module__))
     loop = _LOOPS[rule.__code__.co_argcount - 1]
-    stages = over_in_stages if divides_once(rule) else over
+    stages = over_in_stages if ends_with_quotient(rule) else over
     return cpu_loop(loop_of(rule, loop, f"{rule.__name__}_tiled", compiled, over=stages))

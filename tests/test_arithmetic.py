@@ -14,7 +14,6 @@ from refoptim.kernels.arithmetic import (
     absolute,
     by_sign,
     fma,
-    is_double,
     limited,
     maximum,
     minimum,
@@ -155,11 +154,6 @@ def compiled_by_sign(x, negative, zero, positive, out):
 
 
 @njit(error_model="numpy")
-def compiled_is_double(x):
-    return is_double(x)
-
-
-@njit(error_model="numpy")
 def compiled_widen(x, scalars, out):
     for i in range(out.size):
         out[i] = widen(x[i], scalars)
@@ -240,16 +234,6 @@ def test_compiled_choices_take_one_type():
 def test_compiled_absolute_takes_floats_only():
     with pytest.raises(TypingError, match="absolute"):
         compiled_absolute(np.ones(1, np.int64), np.ones(1, np.float32))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_is_double_tells_float64_from_float32(dtype):
-    assert is_double(dtype(1)) == compiled_is_double(dtype(1)) == (dtype is np.float64)
-
-
-def test_compiled_is_double_takes_floats_only():
-    with pytest.raises(TypingError, match="is_double"):
-        compiled_is_double(1)
 
 
 def some_values(dtype):

@@ -89,10 +89,9 @@ class Traced:
 class Trace:
     """One run of a rule: which options it asked for, and what its results take, the same number computed once."""
 
-    def __init__(self, module, rule, options, scalar="float32"):
+    def __init__(self, module, rule, options):
         self.options, self.fields = dict(options), module.Scalars._fields
         operations = {name: lambda *operands, name=name: Traced(self, name, *operands) for name in OPERATIONS}
-        operations["is_double"] = lambda _: scalar == "float64"
         function = FunctionType(rule.__code__, {**vars(module), **operations})
         scalars = module.Scalars(*(Traced(self, name) for name in self.fields))
         elements = [Traced(self, f"element {i}") for i in range(rule.__code__.co_argcount - 1)]
@@ -254,7 +253,7 @@ def test_a_version_holds_the_operations_of_the_rule(libraries, name, precision, 
     library = libraries(module, specialized(name, options, scalar), arrays, scalar)
     for capability in CAPABILITIES:
         ptx = linked(library, capability)
-        assert normal(operations(ptx)) == expected(Trace(module, rule, options, scalar), array, scalar)
+        assert normal(operations(ptx)) == expected(Trace(module, rule, options), array, scalar)
         assert contractible(ptx) == []
 
 
@@ -266,7 +265,7 @@ def test_the_kernel_itself_holds_nothing_else(libraries, name, precision, capabi
     module, rule = rule_of(name)
     arrays = [array] * (rule.__code__.co_argcount - 1)
     ptx = linked(libraries(module, KERNELS[name][1], arrays, scalar), capability)
-    versions = [expected(Trace(module, rule, options, scalar), array, scalar) for options in combinations(name)]
+    versions = [expected(Trace(module, rule, options), array, scalar) for options in combinations(name)]
     got, most, together = normal(operations(ptx)), Counter(), Counter()
     for version in versions:
         most |= version

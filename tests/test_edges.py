@@ -44,13 +44,24 @@ def test_rprop_knows_gradients_without_a_size(torch, grads, implementation):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize(("dtype", "grad"), [(np.float32, 1e19), (np.float64, 1e149)])
-def test_adadelta_divides_means_that_are_far_apart(dtype, grad, implementation):
-    # Their quotient is 1e-43 in float32, which has two digits there.
+@pytest.mark.parametrize(("dtype", "eps", "grad", "mean"), [
+    (np.float32, 1e-6, 5e19, 0.0),  # a quotient of 4e-45, which has one digit in float32
+    (np.float32, 1e-6, 1e-5, 1e25),
+    (np.float32, 1e-15, 5e19, 0.0),
+    (np.float32, 1e-15, 1e-10, 1e7),
+    (np.float32, 1e-25, 1e-15, 1e7),
+    (np.float32, 0.0, 1e19, 1e-6),
+    (np.float32, 1e10, 1e19, 0.0),
+    (np.float64, 1e-6, 1e149, 0.0),
+])  # fmt: skip
+def test_adadelta_divides_means_that_are_far_apart(dtype, eps, grad, mean, implementation):
     p = Parameter(np.zeros(1, dtype))
-    opt = optim.Adadelta([p], **IMPLEMENTATIONS[implementation])
+    opt = optim.Adadelta([p], eps=eps, **IMPLEMENTATIONS[implementation])
+    opt.state[p] = {"square_avg": np.zeros(1, dtype), "acc_delta": np.full(1, mean, dtype), "step": 1}
     opt.step(grads=[np.array([grad], dtype)])
-    np.testing.assert_allclose(p.data, -np.sqrt(1e-6 / 0.1), **CLOSE[np.dtype(dtype).name])
+    delta = grad * np.sqrt(mean + eps) / np.sqrt(0.1 * grad**2 + eps)
+    np.testing.assert_allclose(p.data, [-delta], **CLOSE[np.dtype(dtype).name])
+    np.testing.assert_allclose(opt.state[p]["acc_delta"], [0.9 * mean + 0.1 * delta**2], **CLOSE[np.dtype(dtype).name])
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

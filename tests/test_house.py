@@ -19,7 +19,7 @@ LONGEST = 400
 # Who may speak to the terminal, or to another program.
 SPEAKERS = ("refoptim.cli", "refoptim.conformance.report", "refoptim.conformance.runner.transport")
 # What a rule may call: each has one rounding, or none, on every device.
-CALLS = {"fma", "sqrt", "maximum", "minimum", "limited", "absolute", "by_sign", "is_double"}
+CALLS = {"fma", "sqrt", "maximum", "minimum", "limited", "absolute", "by_sign"}
 
 
 def module_of(path):

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from refoptim import kernels
 from refoptim.kernels import newton, tiles
 from refoptim.kernels.jit import CpuKernel
-from refoptim.kernels.pack_steps import divides_once
+from refoptim.kernels.pack_steps import ends_with_quotient
 from refoptim.kernels.packs import WIDTH
 
 MODULES = [import_module(f"refoptim.kernels.{info.name}") for info in iter_modules(kernels.__path__)]
@@ -221,7 +221,7 @@ STAGES = {"adam.adam_cpu": 2, "adadelta.adadelta_cpu": 1, "radam.radam_cpu": 2, 
 
 
 @pytest.mark.parametrize(("kernel", "stages"), STAGES.items())
-def test_a_rule_that_divides_once_is_taken_in_two_stages(kernel, stages):
+def test_a_rule_that_ends_with_a_quotient_is_taken_in_two_stages(kernel, stages):
     loop = KERNELS[kernel].tiled.serial.py_func
     assert loop.__globals__["over"] is {1: tiles.over, 2: tiles.over_in_stages}[stages]
 
@@ -232,7 +232,7 @@ def test_a_quotient_that_may_be_left_out_is_taken_in_one_stage():
             g = g / h.eps
         return theta - g
 
-    assert not divides_once(rule)
+    assert not ends_with_quotient(rule)
 
 
 def test_newtons_steps_stand_beside_the_divider():

@@ -1,5 +1,6 @@
 """Adadelta."""
 
+from math import sqrt
 from typing import Any, ClassVar, NamedTuple
 
 from .. import kernels
@@ -123,7 +124,10 @@ class Adadelta(Optimizer):
 
     def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
         lr, rho, eps, weight_decay, sign = options
-        return kernels.adadelta.Scalars(sign, weight_decay, lr, rho, 1.0 - rho, eps)
+        scale = kernels.adadelta.scale_for(eps)
+        return kernels.adadelta.Scalars(
+            sign, weight_decay, lr / sqrt(scale), rho, 1.0 - rho, eps, scale, scaled_eps=eps * scale, unscale=1 / scale
+        )
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
         return {
