@@ -51,7 +51,7 @@ class Kept:
                 pool.run(self._job, once)
         elif monotonic_ns() >= pool.alone_until:
             pool.alone_until = 0
-            if pool.is_steady() or pool.box[AWAKE]:
+            if get_count() > 1 and (pool.is_steady() or pool.box[AWAKE]):
                 self._describe(arguments)
         for _ in once:
             self._loop(*arguments)

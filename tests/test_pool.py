@@ -149,8 +149,14 @@ def test_short_loops_wake_threads_where_they_follow_each_other(monkeypatch, is_l
     assert (len(clock.shared), alone) == (10, [])
 
 
-@pytest.mark.parametrize(("awake", "gap", "described"), [(1, 5 * MS, 0), (0, 150_000, 7), (0, 250_000, None)])
-def test_short_loops_are_described_where_that_may_pay(monkeypatch, awake, gap, described):
+@pytest.mark.parametrize(("count", "awake", "gap", "described"), [
+    (3, 1, 5 * MS, 0),
+    (3, 0, 150_000, 7),
+    (3, 0, 250_000, None),
+    (1, 1, 150_000, None),
+])  # fmt: skip
+def test_short_loops_are_described_where_that_may_pay(monkeypatch, count, awake, gap, described):
+    optim.set_num_threads(count)
     clock = Clock(monkeypatch)
     clock.box[jobs.AWAKE] = awake
     arguments = (np.ones(1000, np.float32), np.array([1.0]))
