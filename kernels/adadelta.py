@@ -17,10 +17,10 @@ class Scalars(NamedTuple):
     step_size: float  # lr / sqrt(scale)
     rho: float
     one_minus_rho: float
+    share: float  # (1 - rho) / scale
     eps: float
     scale: float  # of the quotient of both means: a power of 4, which rounds nothing
     scaled_eps: float  # eps * scale
-    unscale: float  # 1 / scale
 
 
 def scale_for(eps: float) -> float:
@@ -42,10 +42,10 @@ def adadelta(theta, g, v, u, h):
     g = h.sign * g
     if h.weight_decay != 0:
         g = fma(h.weight_decay, theta, g)
-    square = h.one_minus_rho * g * g
-    v = fma(h.rho, v, square)
+    v = fma(h.rho, v, h.one_minus_rho * g * g)
     quotient = fma(h.scale, u, h.scaled_eps) / (v + h.eps)
-    u = fma(h.rho, u, square * quotient * h.unscale)
+    # In this order: where a square is infinite the quotient is 0, and so is the product.
+    u = fma(h.rho, u, h.share * g * (g * quotient))
     return fma(-h.step_size, sqrt(quotient) * g, theta), v, u
 
 

@@ -124,9 +124,9 @@ class Adadelta(Optimizer):
 
     def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
         lr, rho, eps, weight_decay, sign = options
-        scale = kernels.adadelta.scale_for(eps)
+        scale, share = kernels.adadelta.scale_for(eps), 1.0 - rho
         return kernels.adadelta.Scalars(
-            sign, weight_decay, lr / sqrt(scale), rho, 1.0 - rho, eps, scale, scaled_eps=eps * scale, unscale=1 / scale
+            sign, weight_decay, lr / sqrt(scale), rho, share, share / scale, eps, scale, scaled_eps=eps * scale
         )
 
     def _symbols(self, group: dict[str, Any], host: Host) -> dict[str, Any]:
