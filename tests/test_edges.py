@@ -65,6 +65,18 @@ def test_adadelta_divides_means_that_are_far_apart(dtype, eps, grad, mean, imple
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(("dtype", "grad"), [(np.float32, 1e20), (np.float64, 1e160)])
+def test_adadelta_stands_still_where_a_square_is_infinite(dtype, grad, implementation):
+    p = Parameter(np.ones(1, dtype))
+    opt = optim.Adadelta([p], **IMPLEMENTATIONS[implementation])
+    opt.state[p] = {"square_avg": np.zeros(1, dtype), "acc_delta": np.ones(1, dtype), "step": 1}
+    with np.errstate(over="ignore"):
+        opt.step(grads=[np.array([grad], dtype)])
+    assert (p.data[0], opt.state[p]["square_avg"][0]) == (1, np.inf)
+    assert opt.state[p]["acc_delta"][0] == dtype(0.9)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize(("lr", "moved"), [(100.0, 50.0), (1e-9, 1e-6)])
 def test_rprop_keeps_the_first_step_in_its_limits_as_torch_does(torch, lr, moved, implementation):
     values, _, torch_values, _ = both(torch, "Rprop", [1.0], implementation, lr=lr)
