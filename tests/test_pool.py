@@ -57,7 +57,7 @@ def test_who_has_waited_for_a_thread_says_so():
             sleep(microseconds[task])
 
     box, helped = np.zeros(jobs.SIZE, np.int64), threading.Event()
-    job = jobs.described(slow, (np.array([20_000, 200_000], np.uint32), 0, 0), 0, 2, 1)
+    job = jobs.described(slow, (np.array([100_000, 300_000], np.uint32), 0, 0), 0, 2, 1)
 
     def help_on():
         while not helped.is_set():
