@@ -32,6 +32,7 @@ from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
 from refoptim.kernels import forks
+from refoptim.kernels.interrupts import whole
 
 forks.guard()
 _PACKAGE = __name__.rpartition(".")[0]
@@ -50,8 +51,9 @@ uses: list[Use] = []
 
 
 def cached(dispatcher: Any) -> Any:
-    """Keep what Numba compiles for this function on disk, and return it."""
+    """Keep what Numba compiles for this function on disk, and return it. Ctrl-C waits while it is compiled."""
     dispatcher._cache = KernelCache(dispatcher.py_func)
+    dispatcher.compile = whole(dispatcher.compile)
     return dispatcher
 
 

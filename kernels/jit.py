@@ -14,6 +14,7 @@ from numba import njit
 from numba.core import config
 
 from refoptim.kernels.caching import cached
+from refoptim.kernels.interrupts import whole
 from refoptim.kernels.kept import Kept
 from refoptim.kernels.pool import share
 
@@ -106,13 +107,13 @@ class CpuKernel(CpuLoop):
     def half(self) -> Any:
         """The loops of the rule over parameters of 16 bits: see the module ``half_loops``."""
         rule, compiled = self._names[self.name.removesuffix("_cpu")], self._names[f"_{self.name}"]
-        return import_module("refoptim.kernels.half_loops").HalfLoops(rule, compiled)
+        return whole(import_module)("refoptim.kernels.half_loops").HalfLoops(rule, compiled)
 
     @cached_property
     def tiled(self) -> CpuLoop:
         """The loop for scalars that are wider than the arrays' elements: see the module ``tiles``."""
         rule = self._names[self.name.removesuffix("_cpu")]
-        return import_module("refoptim.kernels.tiles").tiled(rule)
+        return whole(import_module)("refoptim.kernels.tiles").tiled(rule)
 
     def loop(self, first: Any, scalars: Any) -> CpuLoop:
         """Return the loop for arrays like this one, and such scalars."""
@@ -197,7 +198,7 @@ class Deferred:
     @cached_property
     def value(self) -> Any:
         """What this stands for."""
-        return self._resolve()
+        return whole(self._resolve)()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.value, name)

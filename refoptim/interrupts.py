@@ -7,19 +7,14 @@ called from C and is not interrupted, or tells whether it has run; counting twic
 completed after the fact.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from importlib import import_module
+from collections.abc import Iterator
 from operator import length_hint
-from signal import SIGINT
 from traceback import walk_tb
 from typing import Any
 
 from .cpu import Launch
+from .kernels.interrupts import Uninterrupted
 from .slots import Slots
-
-# The module signal makes enums of numbers, which takes ten times as long.
-_signal: Any = import_module("_signal")
 
 
 def carry_out(launches: list[Launch], left: Iterator[Launch]) -> None:
@@ -46,60 +41,7 @@ def _has_run(loop: Any, interrupt: KeyboardInterrupt) -> bool:
     return not any(frame.f_locals.get("self") is loop for frame in frames) or loop.has_run()
 
 
-class Uninterrupted:
-    """A context in which Ctrl-C waits for the end. One may be inside another."""
-
-    __slots__ = ("_asked", "_before")
-
-    def __enter__(self) -> None:
-        self._asked: tuple[Any, ...] | None = None
-        before = _signal.getsignal(SIGINT)
-        self._before = before if callable(before) and _set_handler(self._ask) else None
-
-    def _ask(self, *arguments: Any) -> None:
-        self._asked = arguments
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            _signal.signal(SIGINT, self._before)
-            if self._asked is not None:
-                self._before(*self._asked)
-
-
 def _without_interrupts(launches: Iterator[Launch]) -> None:
     with Uninterrupted():
         for call, arguments in launches:
             call(*arguments)
-
-
-def _set_handler(handler: Callable[..., Any]) -> bool:
-    """Return whether this is the thread that handles signals, which then handles Ctrl-C in this way."""
-    try:
-        _signal.signal(SIGINT, handler)
-    except ValueError:
-        return False
-    return True
-
-
-class Pause(Uninterrupted):
-    """Lets Ctrl-C wait while something is undone. It is made before there is anything to undo.
-
-    ``pause.begin()`` runs no Python code, so that Ctrl-C waits before anything else happens after an exception was
-    caught: ``with pause.begun(pause.begin()): ...``.
-    """
-
-    __slots__ = ("begin",)
-
-    def __init__(self) -> None:
-        self._asked = None
-        before = _signal.getsignal(SIGINT)
-        handles = callable(before) and _set_handler(before)
-        self.begin: Callable[[], Any] = partial(_signal.signal, SIGINT, self._ask) if handles else lambda: None
-
-    def begun(self, before: Any) -> "Pause":
-        """Return the context, given who handled Ctrl-C before: they hear of it in the end."""
-        self._before = before
-        return self
-
-    def __enter__(self) -> None:
-        pass

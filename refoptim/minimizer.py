@@ -16,7 +16,8 @@ from .checks import check_lr
 from .cpu import CPU, Device, Launch
 from .devices import device_of, on_gpu, to_host
 from .gpu import Gpu, on_stream
-from .interrupts import Pause, carry_out
+from .interrupts import carry_out
+from .kernels.interrupts import Pause
 from .line_search import Trial, strong_wolfe
 from .objective import Measure, Objective, real_size
 from .optimizer import Optimizer, Params

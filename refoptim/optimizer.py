@@ -20,7 +20,8 @@ from .hooks import (
     with_step_hooks,
 )
 from .implementations import Variant
-from .interrupts import Uninterrupted, carry_out
+from .interrupts import carry_out
+from .kernels.interrupts import Uninterrupted
 from .layout import Layout
 from .parameter import Parameter
 from .places import copied

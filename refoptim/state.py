@@ -7,7 +7,7 @@ import numpy as np
 
 from . import devices
 from .arrays import Array, is_real, unmasked
-from .interrupts import Uninterrupted
+from .kernels.interrupts import Uninterrupted
 from .parameter import Parameter
 from .places import copied
 from .slots import Host, Slots

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, devices
-from .interrupts import Uninterrupted
+from .kernels.interrupts import Uninterrupted
 from .layout import Layout
 from .optimizer import Optimizer
 from .parameter import Parameter

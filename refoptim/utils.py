@@ -12,7 +12,7 @@ from .arrays import is_half, library, unmasked
 from .buffers import ACCEPTED, REAL_TYPE
 from .cpu import CPU
 from .devices import device_of, to_host
-from .interrupts import Uninterrupted
+from .kernels.interrupts import Uninterrupted
 from .neighbours import is_neighbour
 from .parameter import Parameter
 from .places import flat
