@@ -175,6 +175,11 @@ def test_schedules_have_a_table_of_their_own(capsys, tmp_path, monkeypatch):
     assert "5 of 5 wrong" in printed
 
 
+def shared(count, function, works):
+    with jobs.each(count) as each:
+        return list(each(function, works))
+
+
 def done(work):
     function, argument = work
     return function(argument)
@@ -186,7 +191,7 @@ def test_processes_find_what_one_finds():
     works += [(generate.content_of, f"{name}.schedule.json") for name in ("linearlr", "steplr")]
     works += [(report._rows_of_others, (name, "", 0)) for name in report.OTHERS]
     works += [(report._verdicts_of_others, ("roundings", 0))]
-    assert list(jobs.each(2)(done, works)) == list(map(done, works))
+    assert shared(2, done, works) == list(map(done, works))
 
 
 def killed(number):
@@ -195,9 +200,22 @@ def killed(number):
 
 def test_a_process_that_is_killed_is_named_as_the_reason(capsys):
     with pytest.raises(SystemExit) as ended:
-        list(jobs.each(2)(killed, [1, 2]))
+        shared(2, killed, [1, 2])
     assert ended.value.code == 2
     assert "try --jobs 1" in capsys.readouterr().err
+
+
+def own(_):
+    time.sleep(0.2)
+    return os.getpid()
+
+
+def test_processes_serve_until_the_end():
+    with jobs.each(2) as each:
+        assert {*each(own, [1]), *each(own, [2])} == {os.getpid()}
+        first, second, single = ({*each(own, range(count))} for count in (6, 6, 1))
+    assert os.getpid() not in first | second | single
+    assert len(first | second | single) == 2
 
 
 def late(file):
@@ -210,7 +228,7 @@ def late(file):
 def test_what_a_process_raises_is_raised_and_the_others_end(tmp_path):
     files = [tmp_path / str(number) for number in range(3)]
     with pytest.raises(ValueError, match="no file"):
-        list(jobs.each(2)(late, [None, *files]))
+        shared(2, late, [None, *files])
     assert not any(file.exists() for file in files)
 
 
@@ -229,11 +247,11 @@ def test_no_more_processes_are_started_than_there_is_work_for(monkeypatch):
 
     monkeypatch.setattr(jobs, "ProcessPoolExecutor", pool)
     monkeypatch.setattr(threads, "get_count", lambda: 64)
-    assert list(jobs.each(None)(abs, range(-4, 0))) == [4, 3, 2, 1]
-    assert list(jobs.each(5)(abs, [-1])) == [1]
+    assert shared(None, abs, range(-4, 0)) == [4, 3, 2, 1]
+    assert shared(5, abs, [-1]) == [1]
     for given, works, count in ((2, 3, 2), (9, 3, 3), (None, 10, 3), (None, 1000, 8), (12, 1000, 12)):
         with pytest.raises(RuntimeError, match=f"^{count} processes"):
-            list(jobs.each(given)(abs, range(works)))
+            shared(given, abs, range(works))
 
 
 @pytest.mark.parametrize(

@@ -87,14 +87,15 @@ def run(options: argparse.Namespace) -> int:
     ]
     there = made = lost = 0
     files = set()
-    for work, uses in _with_progress(works, jobs.each(options.jobs)(compile_now, works), quiet=options.quiet):
-        found = [use.was_there for use in uses]
-        there, made = there + sum(found), made + len(found) - sum(found)
-        lost += sum(use.file is None for use in uses)
-        files.update(use.file for use in uses if use.file)
-        if not options.quiet:
-            done = f"{len(found) - sum(found)} compiled, {sum(found)} there already"
-            print(f"{work}: {done if found else 'the same kernels'}")
+    with jobs.each(options.jobs) as each:
+        for work, uses in _with_progress(works, each(compile_now, works), quiet=options.quiet):
+            found = [use.was_there for use in uses]
+            there, made = there + sum(found), made + len(found) - sum(found)
+            lost += sum(use.file is None for use in uses)
+            files.update(use.file for use in uses if use.file)
+            if not options.quiet:
+                done = f"{len(found) - sum(found)} compiled, {sum(found)} there already"
+                print(f"{work}: {done if found else 'the same kernels'}")
     size = sum(file.stat().st_size for file in files if file.exists())
     folders = ", ".join(sorted({str(file.parent) for file in files}))
     print(f"{made} compiled, {there} there already" + (f": {size / 1e6:.1f} MB in {folders}" if files else ""))

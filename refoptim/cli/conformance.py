@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
         nothing = f"--filter {options.filter!r} matches nothing; try AdamW, float64 or StepLR"
         print(nothing, *report.left_out(), sep="\n", file=sys.stderr)
         return 2
-    each = jobs.each(options.jobs)
-    outcome = report.run(options.filter, quiet=options.quiet, with_automatic=options.mutants, each=each)
+    with jobs.each(options.jobs) as each:
+        outcome = report.run(options.filter, quiet=options.quiet, with_automatic=options.mutants, each=each)
     print(report.text(outcome, with_mutants=options.mutants))
     if options.json is not None:
         report.write_json(outcome, options.json)

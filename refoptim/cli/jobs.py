@@ -6,7 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
+
+Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 
 # A process takes as long to start as some works take to do, and half a gigabyte where it imports torch.
 _WORKS_EACH = 4
@@ -27,34 +30,59 @@ def positive(text: str) -> int:
     return number
 
 
-def each(jobs: int | None) -> Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]:
-    """Return what takes a function and its arguments, as ``map``, and calls it in so many processes."""
-    from refoptim.kernels import threads
+@contextmanager
+def each(jobs: int | None) -> Iterator[Each]:
+    """Lend what takes a function and its arguments, as ``map``, and calls it in so many processes.
 
-    def shared(function: Callable[[Any], Any], works: Sequence[Any]) -> Iterator[Any]:
-        count = min(jobs or threads.get_count(), len(works))
-        if jobs is None:
-            count = min(count, _MOST, -(-len(works) // _WORKS_EACH))
-        if count <= 1:
+    They are started when there is enough for several to do, and end with the context.
+    """
+    processes = _Processes(jobs)
+    try:
+        yield processes.shared
+    except BrokenProcessPool:
+        print("one of the processes was killed, perhaps for want of memory: try --jobs 1", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BaseException:
+        processes.terminate()
+        raise
+    finally:
+        processes.end()
+
+
+class _Processes:
+    def __init__(self, jobs: int | None) -> None:
+        self._jobs = jobs
+        self._pool: ProcessPoolExecutor | None = None
+
+    def shared(self, function: Callable[[Any], Any], works: Sequence[Any]) -> Iterator[Any]:
+        count = self._count(len(works))
+        if self._pool is None and count > 1:
+            from multiprocessing import get_context
+
+            self._pool = ProcessPoolExecutor(count, get_context("spawn"), _end_at_once)
+        if self._pool is None:
             yield from map(function, works)
             return
-        from multiprocessing import active_children, get_context
+        # Not by the pool's map, which cancels what is left, and then trips over it if processes have ended.
+        for future in [self._pool.submit(function, work) for work in works]:
+            yield future.result()
 
-        try:
-            with ProcessPoolExecutor(count, get_context("spawn"), _end_at_once) as pool:
-                try:
-                    # Not by its map, which cancels what is left, and then trips over it if processes have ended.
-                    for future in [pool.submit(function, work) for work in works]:
-                        yield future.result()
-                except BaseException:
-                    for process in active_children():
-                        process.terminate()
-                    raise
-        except BrokenProcessPool:
-            print("one of the processes was killed, perhaps for want of memory: try --jobs 1", file=sys.stderr)
-            raise SystemExit(2) from None
+    def _count(self, works: int) -> int:
+        from refoptim.kernels import threads
 
-    return shared
+        count = min(self._jobs or threads.get_count(), works)
+        return count if self._jobs else min(count, _MOST, -(-works // _WORKS_EACH))
+
+    def terminate(self) -> None:
+        if self._pool is not None:
+            from multiprocessing import active_children
+
+            for process in active_children():
+                process.terminate()
+
+    def end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 def _end_at_once() -> None:

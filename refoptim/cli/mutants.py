@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> int:
     if not stems:
         print(f"--filter {options.filter!r} matches nothing; try adam or sgd", file=sys.stderr)
         return 2
-    each = jobs.each(options.jobs)
-    score = mutation.score(stems, automatic=not options.by_hand, quiet=options.quiet, each=each)
+    with jobs.each(options.jobs) as each:
+        score = mutation.score(stems, automatic=not options.by_hand, quiet=options.quiet, each=each)
     for line in lines(score, mutation.KINDS):
         print(line)
     if options.json is not None:

@@ -88,8 +88,9 @@ def _generate(options: argparse.Namespace) -> int:
 
     folder: Path = options.vectors or store.PACKAGED
     total = len(generate.makers()) + 1
-    made = generate.generate(jobs.each(options.jobs))
-    files = dict(tqdm(made, "vectors", total, unit="file", disable=options.quiet, leave=False))
+    with jobs.each(options.jobs) as each:
+        made = generate.generate(each)
+        files = dict(tqdm(made, "vectors", total, unit="file", disable=options.quiet, leave=False))
     if not options.check:
         generate.write(folder, files)
         print(f"{folder}: {store.verify(folder)} vectors in {len(files) - 1} files")
