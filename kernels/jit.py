@@ -70,6 +70,11 @@ class CpuLoop:
         if self.is_short(first) or not self.share(first, *arguments):
             self.serial(first, *arguments)
 
+    @cached_property
+    def rows(self) -> Any:
+        """The loop that steps some rows of the arrays: see the module ``row_loops``."""
+        return whole(import_module)("refoptim.kernels.row_loops").over_rows(self)
+
     def is_short(self, first: Any) -> bool:
         """Return whether one thread is faster than several, for arrays like this one."""
         return first.nbytes * self.arrays < SERIAL_BELOW

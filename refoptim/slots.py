@@ -93,8 +93,8 @@ class Slots:
         self._home: tuple[Any, int] = (None, 0)
         # What all of them launched last, if it can be launched again for as long as they go on as they were.
         self.ready: Any = None
-        # The rows that have state, by parameter, where sparse gradients have made it; forgotten when others have.
-        self.touched: dict[int, np.ndarray[Any, Any]] = {}
+        # Of how many rows which ones have state, by parameter; known where sparse gradients have made it.
+        self.touched: dict[int, tuple[int, np.ndarray[Any, Any]]] = {}
         # The scalars of coming steps on a GPU, by what takes them; see the module ``tables``.
         self.tables: dict[Any, Any] = {}
         self._cuts: dict[str, _Cut] = {}
@@ -380,6 +380,7 @@ class Slots:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.touched = {}
         # Copied parameters come one by one, and copied arrays are not aligned.
         gathered(self.params, self.device)()
         for name, array in self.arrays.items():

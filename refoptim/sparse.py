@@ -1,6 +1,7 @@
 """Gradients that are zero but for some rows."""
 
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class SparseGrad:
 
     def __init__(self, indices: Any, values: Any, shape: tuple[int, ...]) -> None:
         shape = tuple(int(length) for length in shape)
-        places = np.asarray(devices.to_host(indices))
+        places = np.array(devices.to_host(indices))  # a copy, which is not the user's to write to
         if places.size and places.dtype.kind not in "iu":
             raise TypeError(f"indices must be integers, but are of {places.dtype}")
         places = np.atleast_2d(places.astype(np.int64, copy=False))
@@ -61,8 +62,8 @@ class SparseGrad:
                 f"{(places.shape[1], *width)}"
             )
         for axis, (place, length) in enumerate(zip(places, leading, strict=True)):
-            outside = place[(place < 0) | (place >= length)]
-            if outside.size:
+            if place.size and not 0 <= place.min() <= place.max() < length:
+                outside = place[(place < 0) | (place >= length)]
                 raise IndexError(f"index {outside[0]} is out of bounds for axis {axis} with size {length}")
         values = values if device is CPU else device.duplicate(values)
         device.retire(values)
@@ -93,19 +94,26 @@ class SparseGrad:
     @property
     def height(self) -> int:
         """How many rows a parameter of this shape has."""
-        return int(np.prod(self.shape[: len(self.indices)], dtype=np.int64))
+        return prod(self.shape[: len(self.indices)])
 
     @property
     def width(self) -> int:
         """How many elements a row has."""
-        return int(np.prod(self.shape[len(self.indices) :], dtype=np.int64))
+        return prod(self.shape[len(self.indices) :])
 
     @cached_property
     def rows(self) -> Array:
-        """The rows by number, when the first dimensions are counted as one, in the order of ``values``."""
-        if len(self.indices) < 2:
-            return self.indices[0] if len(self.indices) else np.zeros(self.indices.shape[1], np.int64)
-        return np.asarray(np.ravel_multi_index(tuple(self.indices), self.shape[: len(self.indices)]), np.int64)
+        """The rows by number, when the first dimensions are counted as one, in the order of ``values``. Read-only."""
+        rows: Array = self.indices[0] if len(self.indices) else np.zeros(self.indices.shape[1], np.int64)
+        if len(self.indices) > 1:
+            rows = np.array(np.ravel_multi_index(tuple(self.indices), self.shape[: len(self.indices)]), np.int64)
+        rows.flags.writeable = False
+        return rows
+
+    def summed(self) -> "SparseGrad":
+        """Return the same gradient with no row twice, in any order."""
+        ordered = np.sort(self.rows)
+        return self.coalesce() if np.any(ordered[1:] == ordered[:-1]) else self
 
     def coalesce(self) -> "SparseGrad":
         """Return the same gradient with its rows in order and none twice. Sums are rounded once."""

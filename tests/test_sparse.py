@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from copy import deepcopy
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import scipy.sparse
 
 import refoptim as optim
-from refoptim import SparseGrad
+from refoptim import SparseGrad, kernels
 from refoptim.conformance.tolerances import CLOSE
+from refoptim.kernels import jit, row_loops
 
 IMPLEMENTATIONS = {
     "fused": {},
@@ -61,6 +63,36 @@ def test_a_sparse_step_has_the_bits_of_the_dense_one(name, implementation, dtype
             assert np.array_equal(value, right.state[dense][key]), key
 
 
+@pytest.mark.parametrize("name", ALIKE)
+def test_threads_that_share_the_rows_give_the_bits_of_one(monkeypatch, name):
+    kind, options = ALIKE[name]
+    rng = np.random.default_rng(7)
+    grads = [random_grad(rng, (900, 3), np.float32, 500) for _ in range(3)]
+    assert max(grad.summed().rows.size for grad in grads) > 4 * row_loops.GRAIN
+    found = []
+    for threshold in (sys.maxsize, 0):
+        monkeypatch.setattr(jit, "SERIAL_BELOW", threshold)
+        optimizer = kind([optim.Parameter(np.ones((900, 3), np.float32))], **options)
+        for grad in grads:
+            optimizer.step(grads=[grad])
+        found.append(optimizer.param_groups[0]["params"][0].data.tobytes())
+    assert found[0] == found[1]
+
+
+def test_rows_of_one_dimension_after_those_of_two(monkeypatch):
+    rng, shape = np.random.default_rng(11), (9, 2)
+    rows = row_loops.over_rows(kernels.sgd.momentum_cpu)
+    monkeypatch.setitem(vars(kernels.sgd.momentum_cpu), "rows", rows)
+    sparse, dense = (optim.SGD([optim.Parameter(np.ones(shape, np.float32))], lr=0.1, momentum=0.5) for _ in range(2))
+    for leading in (1, 2, 1, 1, 2, 2):
+        grad = random_grad(rng, shape, np.float32, 2, leading)
+        sparse.step(grads=[grad])
+        dense.step(grads=[grad.to_dense()])
+        left, right = (optimizer.param_groups[0]["params"][0].data for optimizer in (sparse, dense))
+        assert np.array_equal(left, right)
+        assert len(rows.serial.signatures) == 1  # whatever the rows are, they are compiled once
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_sparse_adam_leaves_other_rows_and_their_moments(implementation):
     rng = np.random.default_rng(6)
@@ -97,6 +129,23 @@ def test_duplicates_are_summed_and_rounded_once():
     grad = SparseGrad([3, 3, 3, 1], values, (4, 1)).coalesce()
     assert grad.rows.tolist() == [1, 3]
     assert grad.values.tolist() == [[5.0], [1.0 + 2.0**-23]]
+
+
+def test_rows_that_are_named_once_stay_as_they_are():
+    grad = SparseGrad([3, 1], [[1.0], [2.0]], (4, 1))
+    assert grad.summed() is grad
+    assert grad.coalesce().rows.tolist() == [1, 3]
+    assert SparseGrad([3, 1, 3], [[1.0], [2.0], [3.0]], (4, 1)).summed().values.tolist() == [[2.0], [4.0]]
+
+
+def test_indices_and_values_are_copied():
+    indices, values = np.array([[2], [0]]), np.array([5.0])
+    grad = SparseGrad(indices, values, (3, 2))
+    indices[0], values[0] = 1, 7.0
+    assert grad.rows.tolist() == [4]
+    assert grad.to_dense()[2, 0] == 5
+    for array in (grad.indices, grad.values, grad.rows):
+        assert not array.flags.writeable
 
 
 def test_momentum_moves_rows_without_a_gradient():
