@@ -113,6 +113,9 @@ class SparseGrad:
     def summed(self) -> "SparseGrad":
         """Return the same gradient with no row twice, in any order."""
         ordered = np.sort(self.rows)
+        # Compiled code does not look, and somebody may have given it other indices.
+        if ordered.size and not 0 <= ordered[0] <= ordered[-1] < self.height:
+            raise IndexError(f"row {ordered[-1]} is out of bounds for a parameter of {self.height} rows")
         return self.coalesce() if np.any(ordered[1:] == ordered[:-1]) else self
 
     def coalesce(self) -> "SparseGrad":
