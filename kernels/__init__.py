@@ -3,18 +3,16 @@
 A module is imported when it is first named (``kernels.adam``), so that importing refoptim does not import Numba.
 """
 
-from importlib import import_module
 from typing import Any
 
-from refoptim.kernels.interrupts import Uninterrupted
+from refoptim.kernels.interrupts import imported
 
 
 def __getattr__(stem: str) -> Any:
     if stem.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {stem!r}")
     try:
-        with Uninterrupted():
-            return import_module(f"{__name__}.{stem}")
+        return imported(f"{__name__}.{stem}")
     except ModuleNotFoundError as error:
         if error.name != f"{__name__}.{stem}":
             raise

@@ -75,3 +75,7 @@ def whole(call: Callable[..., Any]) -> Callable[..., Any]:
             return call(*arguments, **options)
 
     return done
+
+
+# Import a module, and return it.
+imported = whole(import_module)

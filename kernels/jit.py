@@ -14,7 +14,7 @@ from numba import njit
 from numba.core import config
 
 from refoptim.kernels.caching import cached
-from refoptim.kernels.interrupts import whole
+from refoptim.kernels.interrupts import imported, whole
 from refoptim.kernels.kept import Kept
 from refoptim.kernels.pool import share
 
@@ -73,7 +73,7 @@ class CpuLoop:
     @cached_property
     def rows(self) -> Any:
         """The loop that steps some rows of the arrays: see the module ``row_loops``."""
-        return whole(import_module)("refoptim.kernels.row_loops").over_rows(self)
+        return imported("refoptim.kernels.row_loops").over_rows(self)
 
     def is_short(self, first: Any) -> bool:
         """Return whether one thread is faster than several, for arrays like this one."""
@@ -112,13 +112,13 @@ class CpuKernel(CpuLoop):
     def half(self) -> Any:
         """The loops of the rule over parameters of 16 bits: see the module ``half_loops``."""
         rule, compiled = self._names[self.name.removesuffix("_cpu")], self._names[f"_{self.name}"]
-        return whole(import_module)("refoptim.kernels.half_loops").HalfLoops(rule, compiled)
+        return imported("refoptim.kernels.half_loops").HalfLoops(rule, compiled)
 
     @cached_property
     def tiled(self) -> CpuLoop:
         """The loop for scalars that are wider than the arrays' elements: see the module ``tiles``."""
         rule = self._names[self.name.removesuffix("_cpu")]
-        return whole(import_module)("refoptim.kernels.tiles").tiled(rule)
+        return imported("refoptim.kernels.tiles").tiled(rule)
 
     def loop(self, first: Any, scalars: Any) -> CpuLoop:
         """Return the loop for arrays like this one, and such scalars."""

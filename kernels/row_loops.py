@@ -15,7 +15,7 @@ from refoptim.kernels.jit import CpuLoop, CpuTasks, loop_of
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
 _intrinsic: Any = intrinsic
 
-# Rows of which a thread takes some at a time, and what it takes to wait for a row's lines, as bytes to move.
+# How many rows a thread takes at a time, and how many bytes move while it waits for a row's first ones.
 GRAIN, MISS = 64, 256
 
 # What the loops below name, and the copy for each loop has of its own.

@@ -12,7 +12,6 @@ As in ``arithmetic``, the plain functions are what the CUDA simulator runs, and 
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from importlib import import_module
 from itertools import chain
 from types import FunctionType
 from typing import Any
@@ -24,6 +23,7 @@ from refoptim.kernels import half_numbers
 from refoptim.kernels.arithmetic import unpack, widen
 from refoptim.kernels.calls import call_of, changed
 from refoptim.kernels.elements import ACCESS, Strip, number, put
+from refoptim.kernels.interrupts import imported
 from refoptim.kernels.jit import SIMULATED, GpuKernel, Row, cuda, gpu_rule, grid, launch_with_numbers, loaded, renamed
 
 # Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
@@ -50,7 +50,7 @@ class RuleKernel(GpuKernel):
     @cached_property
     def half(self) -> Any:
         """The kernels of the rule over parameters of 16 bits: see the module ``half_strips``."""
-        return import_module("refoptim.kernels.half_strips").HalfKernels(self)
+        return imported("refoptim.kernels.half_strips").HalfKernels(self)
 
     @cached_property
     def function(self) -> FunctionType:

@@ -14,7 +14,7 @@ from . import kernels
 from .arrays import Array
 from .cpu import CPU, Device, Launch
 from .half_steps import computation
-from .implementations import Settings, evaluation, is_fused
+from .implementations import Settings, evaluation
 from .slots import Slots
 from .sparse import SparseGrad
 
@@ -41,8 +41,7 @@ def _computation(settings: Settings, slots: Slots, place: int) -> _Computation:
     if slots.is_half:
         return partial(_on_copies, slots.device, computation(settings, slots, place))
     step, last = evaluation(settings, slots, place)
-    # Numba is not imported for formulas.
-    if slots.device is CPU and is_fused(settings.group) and isinstance(step, kernels.jit.CpuKernel):
+    if slots.device is CPU and isinstance(step, kernels.jit.CpuKernel):
         return partial(_in_place, step, last)
     return partial(_on_copies, slots.device, lambda *arrays: step(*arrays, last))
 

@@ -380,7 +380,6 @@ class Slots:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.touched = {}
         # Copied parameters come one by one, and copied arrays are not aligned.
         gathered(self.params, self.device)()
         for name, array in self.arrays.items():

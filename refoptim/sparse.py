@@ -40,12 +40,16 @@ class SparseGrad:
 
     """
 
+    indices: Array
+    values: Any
+    shape: tuple[int, ...]
+
     def __init__(self, indices: Any, values: Any, shape: tuple[int, ...]) -> None:
         shape = tuple(int(length) for length in shape)
-        places = np.array(devices.to_host(indices))  # a copy, which is not the user's to write to
+        places = np.array(devices.to_host(indices), ndmin=2)  # a copy, which is not the user's to write to
         if places.size and places.dtype.kind not in "iu":
             raise TypeError(f"indices must be integers, but are of {places.dtype}")
-        places = np.atleast_2d(places.astype(np.int64, copy=False))
+        places = places.astype(np.int64, copy=False)
         device = devices.device_of(values)
         if device is CPU:
             values = np.array(values, order="C")
@@ -68,7 +72,11 @@ class SparseGrad:
         values = values if device is CPU else device.duplicate(values)
         device.retire(values)
         places.flags.writeable = False
-        self.indices, self.values, self.shape = places, values, shape
+        vars(self).update(indices=places, values=values, shape=shape)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Compiled loops go where these say, and do not look.
+        raise AttributeError(f"{name} of a SparseGrad cannot be exchanged: write SparseGrad(indices, values, shape)")
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> "SparseGrad":
@@ -113,9 +121,6 @@ class SparseGrad:
     def summed(self) -> "SparseGrad":
         """Return the same gradient with no row twice, in any order."""
         ordered = np.sort(self.rows)
-        # Compiled code does not look, and somebody may have given it other indices.
-        if ordered.size and not 0 <= ordered[0] <= ordered[-1] < self.height:
-            raise IndexError(f"row {ordered[-1]} is out of bounds for a parameter of {self.height} rows")
         return self.coalesce() if np.any(ordered[1:] == ordered[:-1]) else self
 
     def coalesce(self) -> "SparseGrad":
@@ -177,8 +182,8 @@ class SparseGrad:
 
     __rmul__ = __mul__
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"values": devices.to_host(self.values)}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SparseGrad, (self.indices, devices.to_host(self.values), self.shape)
 
     def __repr__(self) -> str:
         return f"SparseGrad({self.indices.shape[1]} of {self.shape}, dtype={self.dtype})"

@@ -138,13 +138,15 @@ def test_rows_that_are_named_once_stay_as_they_are():
     assert SparseGrad([3, 1, 3], [[1.0], [2.0], [3.0]], (4, 1)).summed().values.tolist() == [[2.0], [4.0]]
 
 
-def test_indices_that_were_exchanged_are_found():
-    param = optim.Parameter(np.ones((3, 2)))
-    param.grad = SparseGrad([1], [[1.0, 1.0]], (3, 2))
-    param.grad.indices = np.array([[3]])
-    with pytest.raises(IndexError, match="row 3 is out of bounds for a parameter of 3 rows"):
-        optim.SGD([param]).step()
-    assert np.array_equal(param.data, np.ones((3, 2)))
+def test_a_gradient_stays_as_it_was_checked():
+    grad = SparseGrad([1], [[1.0, 1.0]], (3, 2))
+    for name in ("indices", "values", "shape"):
+        with pytest.raises(AttributeError, match=f"{name} of a SparseGrad cannot be exchanged"):
+            setattr(grad, name, getattr(grad, name))
+    assert grad.rows.tolist() == [1]
+    for copied in (grad, deepcopy(grad), pickle.loads(pickle.dumps(grad))):
+        for array in (copied.indices, copied.values, copied.rows):
+            assert not array.flags.writeable
 
 
 def test_indices_and_values_are_copied():
