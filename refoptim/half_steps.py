@@ -76,7 +76,7 @@ def _draws(settings: Settings, slots: Slots, place: int) -> Array:
     host = slots.host_of(place)
     step = 0 if host is None else host["step"]
     stream = 2 * number + (slots.dtype == np.float16)
-    return kernels.half_loops.draws(settings.algorithm.half.seed, step, stream, slots.offsets[place])
+    return kernels.half_loops.draws(settings.algorithm.half.seed, step, stream, slots.state.offsets[place])
 
 
 def _widened(settings: Settings, slots: Slots, run: Run) -> Launch:

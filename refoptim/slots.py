@@ -1,8 +1,6 @@
-"""The state of the parameters of one group, dtype and device, and the runs of them that can step at once."""
+"""The parameters of one group, dtype and device with their state, and the runs of them that can step at once."""
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import accumulate
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +11,8 @@ from .cpu import CPU, Device
 from .half import MASTER
 from .neighbours import gather, gathered, is_neighbour, lie_together
 from .parameter import Parameter
-from .pieces import Pieces
 from .places import copied
+from .state_arrays import Shape, StateArrays
 
 # What is kept for a parameter beside arrays, such as {"step": 3}; None while there is no state. Never changed in place:
 # parameters share one object for as long as they agree.
@@ -35,15 +33,8 @@ class Run(NamedTuple):
     span: slice | None  # their elements in the state arrays; None is all
 
 
-class _Cut(NamedTuple):
-    """How a state array is cut into the parameters' parts."""
-
-    pieces: Pieces
-    lacking: set[int]  # the parameters that have none
-
-
 class Slots:
-    """State arrays and host state of some parameters, each array flat and in the parameters' order.
+    """Some parameters with their state: arrays, each flat and in the parameters' order, and host state.
 
     The parameters move into one buffer when ``occupy`` is called, which does not fail: there is room for them by then.
     While all parameters agree, ``host`` is what they share and ``hosts`` is None. When they part, because some had no
@@ -55,7 +46,7 @@ class Slots:
         params: list[Parameter],
         initial_host: dict[str, Any],
         array_names: tuple[str, ...],
-        shapes_of: Callable[[tuple[int, ...]], Mapping[str, tuple[int, ...] | None]] = lambda _: {},
+        shapes_of: Callable[[Shape], Mapping[str, Shape | None]] = lambda _: {},
         wide_state: bool = False,  # whether the state of parameters of 16 bits is float32
     ) -> None:
         self.params = params
@@ -67,24 +58,11 @@ class Slots:
         self.dtype: np.dtype[Any] = params[0].dtype
         self.real = REAL_TYPE[self.dtype]
         self.is_half = is_half(self.dtype)
-        # What is computed in, as a rule, and what state arrays are of: as users see them, and as kernels do.
+        # What is computed in, as a rule.
         self.arithmetic = np.dtype(np.float32) if self.is_half else self.real
         self.has_wide_state = wide_state and self.is_half
-        self.state_dtype = self.arithmetic if self.has_wide_state else self.dtype
-        self.state_real = self.arithmetic if self.has_wide_state else self.real
-        width = self.dtype.itemsize // self.real.itemsize
-        self.offsets: list[int] = list(accumulate((width * param.size for param in params), initial=0))
-        # State arrays of another shape than their parameter's, by name: None is that a parameter has none.
-        self.shapes: dict[str, list[tuple[int, ...] | None]] = {}
-        self.sections: dict[str, list[int]] = {}
-        alike = [param.shape for param in params]
-        own = {shape: shapes_of(shape) for shape in dict.fromkeys(alike)}
-        for name in dict.fromkeys(name for shapes in own.values() for name in shapes):
-            shapes = [own[shape].get(name, shape) for shape in alike]
-            self.shapes[name] = shapes
-            sizes = [0 if shape is None else width * prod(shape) for shape in shapes]
-            self.sections[name] = list(accumulate(sizes, initial=0))
-        self.arrays: dict[str, Any] = {}
+        kinds = (self.arithmetic, self.arithmetic) if self.has_wide_state else (self.dtype, self.real)
+        self.state = StateArrays([param.shape for param in params], shapes_of, *kinds, self.device)
         self.extras: dict[int, dict[Any, Any]] = {}
         self.host: Host = None
         self.hosts: list[Host] | None = None
@@ -97,8 +75,6 @@ class Slots:
         self.touched: dict[int, tuple[int, np.ndarray[Any, Any]]] = {}
         # The scalars of coming steps on a GPU, by what takes them; see the module ``tables``.
         self.tables: dict[Any, Any] = {}
-        self._cuts: dict[str, _Cut] = {}
-        self._views: dict[str, list[Any]] = {}  # the parameters' parts of state arrays
         self._filled = False  # whether state that has not begun may be other than 0
 
     def occupy(self) -> None:
@@ -155,22 +131,23 @@ class Slots:
         return right.has_flat_grad and agree and is_neighbour(left, right)
 
     def _run(self, first: int, stop: int) -> Run:
-        span = slice(self.offsets[first], self.offsets[stop])
+        span = slice(self.state.offsets[first], self.state.offsets[stop])
         return Run(first, stop, *self._slices(first, stop), span)
 
     def _slices(self, first: int, stop: int) -> tuple[Any, Any]:
         param = self.params[first]
         assert param.buffer is not None
         begin = param.offset * (self.dtype.itemsize // self.real.itemsize)
-        end = begin + self.offsets[stop] - self.offsets[first]
+        end = begin + self.state.offsets[stop] - self.state.offsets[first]
         return param.buffer.theta[begin:end], param.buffer.grad[begin:end]
 
     def arrays_of(self, run: Run, names: tuple[str, ...]) -> tuple[Any, ...]:
         """Return parameters, gradients and these state arrays of a run, in the order in which kernels take them."""
+        arrays = self.state.arrays
         if run.span is not None:
-            return (run.theta, run.grad, *[self.arrays[name][run.span] for name in names])
+            return (run.theta, run.grad, *[arrays[name][run.span] for name in names])
         if self._taken is None or self._taken[0] is not run or self._taken[1] is not names:
-            self._taken = (run, names, (run.theta, run.grad, *[self.arrays[name] for name in names]))
+            self._taken = (run, names, (run.theta, run.grad, *[arrays[name] for name in names]))
         return self._taken[2]
 
     def each(self, run: Run) -> Iterator[Run]:
@@ -193,30 +170,31 @@ class Slots:
 
     def shaped_arrays(self, run: Run, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
         """Yield each parameter of a run: values, gradient and state arrays, in their shapes. What it lacks is empty."""
-        nothing, see = self.device.zeros(0, self.state_real), self.device.kernels_array
+        state, see = self.state, self.device.kernels_array
+        nothing = self.device.zeros(0, state.real)
         for place in range(run.first, run.stop):
             param = self.params[place]
-            state = (nothing if self.shape_of(name, place) is None else self._shaped(name, place) for name in names)
-            yield (see(param.data), see(param.grad), *state)
+            own = (nothing if state.shape_of(name, place) is None else state.shaped(name, place) for name in names)
+            yield (see(param.data), see(param.grad), *own)
 
     def prepare(self, names: tuple[str, ...], fill: Mapping[str, float]) -> None:
         """Make sure that these state arrays exist. It shows nowhere until a parameter has state."""
         for name in names:
-            if name not in self.arrays:
+            if name not in self.state.arrays:
                 # Master weights of zero are those of parameters of zero; others are found to differ from theirs.
                 if name != MASTER and any(self._lacks(name, place) for place in range(len(self.params))):
                     raise KeyError(
                         f"{name}: the option that needs this state was switched on after the first step; "
-                        f"the state has {', '.join(self.arrays)}"
+                        f"the state has {', '.join(self.state.arrays)}"
                     )
-                self.arrays[name] = self.device.zeros(self._offsets_of(name)[-1], self.state_real)
+                self.state.make(name)
         if any(fill.values()) or self._filled:
             self._fill(names, fill)
             self._filled = any(fill.values())
 
     def _lacks(self, name: str, place: int) -> bool:
         """Return whether a parameter with state would have this array too, had it been there from the start."""
-        return self.host_of(place) is not None and self.shape_of(name, place) is not None
+        return self.host_of(place) is not None and self.state.shape_of(name, place) is not None
 
     def _fill(self, names: tuple[str, ...], values: Mapping[str, float]) -> None:
         """Write the initial values of state that has not begun: the only place that knows them all is the step."""
@@ -224,10 +202,8 @@ class Slots:
             return
         places = [None] if self.hosts is None else [place for place, host in enumerate(self.hosts) if host is None]
         for name in names:
-            offsets = self._offsets_of(name)
             for place in places:
-                span = slice(None) if place is None else slice(offsets[place], offsets[place + 1])
-                self.device.fill(self.arrays[name][span], values.get(name, 0.0))
+                self.state.fill(name, place, values.get(name, 0.0))
 
     def host_of(self, place: int) -> Host:
         """Return a parameter's host state."""
@@ -259,52 +235,24 @@ class Slots:
         if self.hosts[-1] == host and all(other == host for other in self.hosts):
             self.host, self.hosts = host, None
 
-    def view(self, name: str, place: int) -> Any:
-        """Return a parameter's part of a state array as users see it, in its own dtype and shape."""
-        shape = self.shape_of(name, place)
-        assert shape is not None
-        return self.device.array(self._flat(name, place), self.state_dtype, shape)
-
     def saved(self, copy: bool) -> list[dict[Any, Any]]:
         """Return each parameter's state: with its arrays, or with parts of one copy of each flat array."""
         hosts = [self.host] * len(self.params) if self.hosts is None else self.hosts
         entries: list[dict[Any, Any]] = [{} if host is None else host.copy() for host in hosts]
-        for name in self.arrays if self.host is not None or self.hosts is not None else ():
-            cut = self._cut_of(name)
-            views = cut.pieces.of(self._seen(self.device.host(self.arrays[name]))) if copy else self._live(name)
+        if not copy:
+            # Whoever has the arrays may write into them anywhere.
+            self.touched.clear()
+        for name in self.state.arrays if self.host is not None or self.hosts is not None else ():
+            views = self.state.copies(name) if copy else self.state.views(name)
             for entry, view in zip(entries, views, strict=True):
                 entry[name] = view
-            for place in cut.lacking:
+            for place in self.state.lacking(name):
                 del entries[place][name]
         if self.hosts is not None:
             entries = [{} if host is None else entry for host, entry in zip(hosts, entries, strict=True)]
         for place, extra in self.extras.items():
             entries[place] |= copied(extra) if copy else extra
         return entries
-
-    def _live(self, name: str) -> list[Any]:
-        """Return the parameters' parts of a state array as users see them, made once."""
-        if name not in self._views:
-            cut, places = self._cut_of(name), range(len(self.params))
-            if self.device is CPU:
-                self._views[name] = cut.pieces.of(self._seen(self.arrays[name]))
-            else:
-                self._views[name] = [None if place in cut.lacking else self.view(name, place) for place in places]
-        # Whoever has the arrays may write into them anywhere.
-        self.touched.clear()
-        return self._views[name]
-
-    def _seen(self, array: Any) -> Any:
-        return array if array.dtype is self.state_dtype else array.view(self.state_dtype)
-
-    def _cut_of(self, name: str) -> "_Cut":
-        """Return how a state array is cut into the parameters' parts: always the same."""
-        key = name if name in self.shapes else ""
-        if key not in self._cuts:
-            shapes = [self.shape_of(name, place) for place in range(len(self.params))]
-            lacking = {place for place, shape in enumerate(shapes) if shape is None}
-            self._cuts[key] = _Cut(Pieces(shapes, self.state_dtype), lacking)
-        return self._cuts[key]
 
     def restore(self, place: int, entry: Mapping[Any, Any]) -> None:
         """Give a parameter without state a copy of this one, which has been checked."""
@@ -319,69 +267,41 @@ class Slots:
         if extra:
             self.extras[place] = copied(extra)
 
-    def _flat(self, name: str, place: int) -> Any:
-        offsets = self._offsets_of(name)
-        return self.arrays[name][offsets[place] : offsets[place + 1]]
-
-    def _shaped(self, name: str, place: int) -> Any:
-        return self._flat(name, place).view(self.state_dtype).reshape(self.shape_of(name, place))
-
-    def shape_of(self, name: str, place: int) -> tuple[int, ...] | None:
-        """Return the shape of a parameter's part of a state array, or None if it has none."""
-        return self.shapes[name][place] if name in self.shapes else self.params[place].shape
-
-    def _offsets_of(self, name: str) -> list[int]:
-        return self.sections.get(name, self.offsets)
-
     def write(self, name: str, place: int, values: Any) -> None:
         """Copy values into a parameter's part of a state array."""
-        if name not in self.arrays:
-            self.arrays[name] = self.device.zeros(self._offsets_of(name)[-1], self.state_real)
-        self.device.copy(self._shaped(name, place), values)
+        self.state.write(name, place, values)
         self.touched.pop(place, None)
-        self._begin(place)
+        if self.host_of(place) is None:
+            self.set_host(place, place + 1, dict(self.initial_host))
 
-    def erase(self, place: int) -> None:
-        """Set a parameter's part of all state arrays to zero."""
-        for name in self.arrays:
-            if self.shape_of(name, place) is not None:
-                self.device.fill(self._flat(name, place), 0)
+    def clear(self, place: int) -> None:
+        """Forget a parameter's state: its next step is its first."""
+        self.set_host(place, place + 1, None)
+        self.extras.pop(place, None)
+        self.touched.pop(place, None)
+        self.state.erase(place)
 
     def moved(self, device: Device) -> Callable[[], None]:
         """Copy parameters and state arrays to another device. Until what this returns is called nothing has changed."""
         self.catch_up()
-        occupy = gathered(self.params, device)
-        arrays = {name: self._copied(array, device) for name, array in self.arrays.items()}
+        occupy, move_state = gathered(self.params, device), self.state.moved(device)
 
         def move() -> None:
             occupy()
-            self.device, self.arrays, self.tables, self._views = device, arrays, {}, {}
+            move_state()
+            self.device, self.tables = device, {}
             self._whole, self._taken, self._home, self.ready = None, None, (None, 0), None
 
         return move
 
-    def _copied(self, array: Any, device: Device) -> Any:
-        copy = device.zeros(array.size, array.dtype)
-        device.copy(copy, array if device is self.device else self.device.host(array))
-        return copy
-
-    def _begin(self, place: int) -> None:
-        if self.host_of(place) is None:
-            self.set_host(place, place + 1, dict(self.initial_host))
-
     def __getstate__(self) -> dict[str, Any]:
         self.catch_up()
         kept = self.__dict__ | {"_whole": None, "_taken": None, "_home": (None, 0), "ready": None, "tables": {}}
-        kept |= {"_cuts": {}, "_views": {}}
         if self.device is not CPU:
-            kept["arrays"] = {name: self.device.host(array) for name, array in self.arrays.items()}
             kept["extras"] = {place: copied(entry) for place, entry in self.extras.items()}
         return kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # Copied parameters come one by one, and copied arrays are not aligned.
+        # Copied parameters come one by one.
         gathered(self.params, self.device)()
-        for name, array in self.arrays.items():
-            self.arrays[name] = self.device.zeros(array.size, array.dtype)
-            self.device.copy(self.arrays[name], array)

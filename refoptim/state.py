@@ -36,20 +36,21 @@ class Entry(MutableMapping[Any, Any]):
         if host is not None:
             if name in host:
                 return host[name]
-            if name in self._slots.arrays and self._slots.shape_of(name, self._place) is not None:
+            state = self._slots.state
+            if name in state.arrays and state.shape_of(name, self._place) is not None:
                 # Whoever has the array may write into it anywhere.
                 self._slots.touched.pop(self._place, None)
-                return self._slots.view(name, self._place)
+                return state.view(name, self._place)
         return self._extra()[name]
 
     def __setitem__(self, name: Any, value: Any) -> None:
-        slots, place = self._slots, self._place
+        slots, place, state = self._slots, self._place, self._slots.state
         if name in slots.initial_host:
             number = checked_number(name, value, slots.initial_host[name])
             slots.set_host(place, place + 1, {**(self._host() or slots.initial_host), name: number})
         elif name in slots.array_names:
             self._host()
-            slots.write(name, place, checked_array(name, value, slots.shape_of(name, place), slots.state_dtype))
+            slots.write(name, place, checked_array(name, value, state.shape_of(name, place), state.dtype))
         else:
             slots.extras.setdefault(place, {})[name] = value
 
@@ -59,10 +60,10 @@ class Entry(MutableMapping[Any, Any]):
         del self._extra()[name]
 
     def __iter__(self) -> Iterator[Any]:
-        host = self._host()
+        host, state = self._host(), self._slots.state
         if host is not None:
             yield from host
-            yield from (name for name in self._slots.arrays if self._slots.shape_of(name, self._place) is not None)
+            yield from (name for name in state.arrays if state.shape_of(name, self._place) is not None)
         yield from self._extra()
 
     def __len__(self) -> int:
@@ -71,10 +72,7 @@ class Entry(MutableMapping[Any, Any]):
     def clear(self) -> None:
         """Forget the state: the parameter's next step is its first."""
         self._host()
-        self._slots.set_host(self._place, self._place + 1, None)
-        self._slots.extras.pop(self._place, None)
-        self._slots.touched.pop(self._place, None)
-        self._slots.erase(self._place)
+        self._slots.clear(self._place)
 
     def __repr__(self) -> str:
         return repr(dict(self))

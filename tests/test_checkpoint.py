@@ -315,7 +315,7 @@ def test_copies_are_aligned():
                 buffer = slots.params[0].buffer
                 # The values of a short parameter alone stay where they are.
                 theta = [buffer.theta] if len(slots.params) > 1 else []
-                for array in (*theta, buffer.grad, *slots.arrays.values()):
+                for array in (*theta, buffer.grad, *slots.state.arrays.values()):
                     assert array.ctypes.data % 64 == 0
 
 

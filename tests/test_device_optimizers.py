@@ -179,7 +179,7 @@ def state_as_arrays_of_the_device():
     state.clear()
     assert not len(state)
     assert 2 not in optimizer.state_dict()["state"]
-    assert not optimizer._layouts[0].slots[0].view("exp_avg", 2).copy_to_host().any()
+    assert not optimizer._layouts[0].slots[0].state.view("exp_avg", 2).copy_to_host().any()
 
 
 def checkpoints_go_on_elsewhere():
