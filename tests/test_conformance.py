@@ -215,7 +215,7 @@ def test_processes_serve_until_the_end():
         assert {*each(own, [1]), *each(own, [2])} == {os.getpid()}
         first, second, single = ({*each(own, range(count))} for count in (6, 6, 1))
     assert os.getpid() not in first | second | single
-    assert len(first | second | single) == 2
+    assert len(first | second | single) <= 2
 
 
 def late(file):
