@@ -126,7 +126,9 @@ def rule_subject(module: ModuleType, rule: str, source: str) -> Subject:
         class Wrong(getattr(refoptim, optimizer)):  # pyright: ignore[reportUntypedBaseClass]
             def _variant(self, group: dict[str, Any]) -> Any:
                 variant = super()._variant(group)
-                return variant._replace(kernel=replaced.get(id(variant.kernel), variant.kernel))
+                # What steps many parameters in one launch is the right program, compiled.
+                kernel = replaced.get(id(variant.kernel), variant.kernel)
+                return variant._replace(kernel=kernel, together=None)
 
         return RefoptimRun(Wrong, scenario, {})
 

@@ -34,6 +34,14 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     return kind(a * b + c) if exact == 0 else _round(exact, kind)
 
 
+def lost(x: Any, y: Any, product: Any) -> Any:
+    """Return what rounding took from the float64 product of two numbers.
+
+    From that of two float32 nothing: compiled code has -0.0, with which a sum is what it was, and need not add it.
+    """
+    return fma(np.float64(x), np.float64(y), -product)
+
+
 def sqrt(x: Any) -> Any:
     """Return the square root of x, correctly rounded in x's own type."""
     with np.errstate(invalid="ignore"):
@@ -167,6 +175,13 @@ def _compile_fma(a, b, c):
     if all(isinstance(argument, types.Float) for argument in (a, b, c)):
         return lambda a, b, c: _fma(a, b, c)
     return None
+
+
+@overload(lost, target="generic")
+def _compile_lost(x, y, product):
+    if x == y == types.float32:
+        return lambda x, y, product: -0.0
+    return lambda x, y, product: _fma(x, y, -product)
 
 
 @overload(sqrt, target="generic")

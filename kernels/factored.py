@@ -9,15 +9,17 @@ then the upper half of the lanes is added to the lower until one is left; column
 added in bands of ``BAND`` rows.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import float64
+from numba import float64, types
 
+from refoptim.kernels.addresses import address_of, array_of
 from refoptim.kernels.arithmetic import fma, maximum, minimum, sqrt, unpack, widen
 from refoptim.kernels.jit import GRAIN, cpu_loop, cpu_part, cpu_rule, cpu_tasks
 from refoptim.kernels.pairs import add, product, rounded
+from refoptim.kernels.parts import part
+from refoptim.kernels.registers import use_whole_registers
 
 LANES = 64
 BAND = 64
@@ -36,9 +38,11 @@ def moment(old, total, count, kept, fresh):
     return fma(kept, float64(old), fresh * (total / count))
 
 
-def scaled(x, row, column, most):
-    """Return an element times the factors of its row and its column."""
-    return float64(x) * minimum(sqrt(row * column), most)
+def scaled_square(x, row, column, most):
+    """Return the square of an element times the factors of its row and its column."""
+    x = float64(x)
+    # As an fma, the product cannot be contracted with the sum that it goes into.
+    return fma(fma(x, x, -0.0), minimum(row * column, most * most), -0.0)
 
 
 def step(theta, g, row, column, h):
@@ -50,114 +54,173 @@ def step(theta, g, row, column, h):
 
 
 _add_cpu, _product_cpu, _rounded_cpu = cpu_rule(add), cpu_rule(product), cpu_rule(rounded)
-_moment_cpu, _scaled_cpu, _step_cpu = cpu_rule(moment), cpu_rule(scaled), cpu_rule(step)
+_moment_cpu, _scaled_square_cpu, _step_cpu = cpu_rule(moment), cpu_rule(scaled_square), cpu_rule(step)
 
 
 @cpu_part
-def _row_squares(x, row, columns, most, high, low):
-    """Return the sum of the squares of a row times its factors. The lanes are the caller's."""
-    for lane in range(LANES):
-        high[lane] = low[lane] = 0.0
-    for start in range(0, x.size, LANES):
-        xs, factors = x[start : start + LANES], columns[start : start + LANES]
-        for lane in range(xs.size):
-            u = _scaled_cpu(xs[lane], row, factors[lane], most)
-            a, b = _product_cpu(u, u)
-            high[lane], low[lane] = _add_cpu(high[lane], low[lane], a, b)
+def _folded(high, low, size):
+    """Return the sum of the lanes, which are overwritten. Those from so many on are 0, and so is what they add."""
     width = LANES // 2
+    while width >= size and width > 1:
+        width //= 2
     while width:
-        # Lanes above the columns are 0, and so is what they add.
         for lane in range(width):
             high[lane], low[lane] = _add_cpu(high[lane], low[lane], high[lane + width], low[lane + width])
         width //= 2
     return _rounded_cpu(high[0], low[0])
 
 
+@cpu_part
+def _row_squares(x, high, low):
+    use_whole_registers()
+    for lane in range(LANES):
+        high[lane] = low[lane] = 0.0
+    for start in range(0, x.size, LANES):
+        xs = part(x, start, min(LANES, x.size - start))
+        for lane in range(xs.size):
+            a, b = _product_cpu(xs[lane], xs[lane])
+            high[lane], low[lane] = _add_cpu(high[lane], low[lane], a, b)
+    return _folded(high, low, x.size)
+
+
+@cpu_part
+def _row_scaled_squares(x, row, columns, most, high, low):
+    use_whole_registers()
+    for lane in range(LANES):
+        high[lane] = low[lane] = 0.0
+    for start in range(0, x.size, LANES):
+        count = min(LANES, x.size - start)
+        xs, factors = part(x, start, count), part(columns, start, count)
+        for lane in range(xs.size):
+            square = _scaled_square_cpu(xs[lane], row, factors[lane], most)
+            high[lane], low[lane] = _add_cpu(high[lane], low[lane], square, 0.0)
+    return _folded(high, low, x.size)
+
+
+@cpu_part
+def _add_squares(x, high, low):
+    use_whole_registers()
+    for j in range(x.size):
+        a, b = _product_cpu(x[j], x[j])
+        high[j], low[j] = _add_cpu(high[j], low[j], a, b)
+
+
+@cpu_part
+def _sum_columns(sums, high, low):
+    """Sum what the bands of a matrix, one behind the other, have given for its columns."""
+    for start in range(sums.size, high.size, sums.size):
+        for j in range(sums.size):
+            high[j], low[j] = _add_cpu(high[j], low[j], high[start + j], low[start + j])
+    for j in range(sums.size):
+        sums[j] = _rounded_cpu(high[j], low[j])
+
+
+@cpu_part
+def _turn_into_factors(rows, columns, row_var, col_var, kept, fresh, eps):
+    high, low = 0.0, 0.0
+    for top in range(0, rows.size, BAND):
+        band_high, band_low = 0.0, 0.0
+        for i in range(top, min(top + BAND, rows.size)):
+            rows[i] = _moment_cpu(row_var[i], rows[i], columns.size, kept, fresh)
+            row_var[i] = rows[i]
+            band_high, band_low = _add_cpu(band_high, band_low, rows[i], 0.0)
+        high, low = _add_cpu(high, low, band_high, band_low)
+    for j in range(columns.size):
+        columns[j] = _moment_cpu(col_var[j], columns[j], rows.size, kept, fresh)
+        col_var[j] = columns[j]
+        columns[j] = 1 / columns[j]
+    mean = maximum(_rounded_cpu(high, low) / rows.size, eps)
+    for i in range(rows.size):
+        rows[i] = mean / rows[i]
+
+
 @cpu_tasks
-def squares_cpu(x, rows, columns, scalars, row_sums, high, low, lanes, first, stop):
-    """Sum the squares of the rows times their factors, and those of the columns without, as far as there is room."""
-    matrices, height, _ = x.shape
-    bands, width, most = lanes.shape[0] // matrices, high.shape[1], scalars[0]
+def squares_cpu(x, height, width, row_sums, high, low, first, stop):
+    """Sum the squares of the rows of some bands, and those of the columns of each. All arrays are flat."""
+    bands, lanes = (height + BAND - 1) // BAND, np.empty(2 * LANES)
     for task in range(first, stop):
-        matrix, top = task // bands, task % bands * BAND
-        for i in range(top, height if height < top + BAND else top + BAND):
-            row_sums[matrix, i] = _row_squares(
-                x[matrix, i], rows[matrix, i], columns[matrix], most, lanes[task, 0], lanes[task, 1]
-            )
-            for j in range(width):
-                a, b = _product_cpu(x[matrix, i, j], x[matrix, i, j])
-                high[task, j], low[task, j] = _add_cpu(high[task, j], low[task, j], a, b)
+        own_high, own_low, top = part(high, task * width, width), part(low, task * width, width), task % bands * BAND
+        for j in range(width):
+            own_high[j] = own_low[j] = 0.0
+        row = task // bands * height + top
+        for i in range(row, row + min(BAND, height - top)):
+            xs = part(x, i * width, width)
+            row_sums[i] = _row_squares(xs, part(lanes, 0, LANES), part(lanes, LANES, LANES))
+            _add_squares(xs, own_high, own_low)
 
 
 @cpu_loop
-def columns_cpu(column_sums, high, low):
-    """Sum what the bands of every matrix have given for its columns."""
-    matrices, width = column_sums.shape
-    bands = high.shape[0] // matrices
-    for matrix in range(matrices):
-        first = matrix * bands
-        for band in range(first + 1, first + bands):
-            for j in range(width):
-                high[first, j], low[first, j] = _add_cpu(high[first, j], low[first, j], high[band, j], low[band, j])
-        for j in range(width):
-            column_sums[matrix, j] = _rounded_cpu(high[first, j], low[first, j])
-
-
-@cpu_loop
-def factors_cpu(rows, columns, row_var, col_var, kept, fresh, eps):
-    height, width = rows.shape[1], columns.shape[1]
-    for matrix in range(rows.shape[0]):
-        high, low = 0.0, 0.0
-        for top in range(0, height, BAND):
-            band_high, band_low = 0.0, 0.0
-            for i in range(top, height if height < top + BAND else top + BAND):
-                rows[matrix, i] = _moment_cpu(row_var[matrix, i], rows[matrix, i], width, kept, fresh)
-                row_var[matrix, i] = rows[matrix, i]
-                band_high, band_low = _add_cpu(band_high, band_low, rows[matrix, i], 0.0)
-            high, low = _add_cpu(high, low, band_high, band_low)
-        for j in range(width):
-            columns[matrix, j] = _moment_cpu(col_var[matrix, j], columns[matrix, j], height, kept, fresh)
-            col_var[matrix, j] = columns[matrix, j]
-            columns[matrix, j] = 1 / columns[matrix, j]
-        mean = maximum(_rounded_cpu(high, low) / height, eps)
-        for i in range(height):
-            rows[matrix, i] = mean / rows[matrix, i]
+def factors_cpu(rows, columns, row_var, col_var, high, low, height, width, moments):
+    """Take sums of squares into the moments of flat matrices, and turn them into the squares of factors."""
+    sums = (height + BAND - 1) // BAND * width
+    for matrix in range(rows.size // height):
+        own, other = part(rows, matrix * height, height), part(columns, matrix * width, width)
+        _sum_columns(other, part(high, matrix * sums, sums), part(low, matrix * sums, sums))
+        own_var, other_var = part(row_var, matrix * height, height), part(col_var, matrix * width, width)
+        _turn_into_factors(own, other, own_var, other_var, moments[0], moments[1], moments[2])
 
 
 @cpu_tasks
-def step_cpu(theta, g, rows, columns, scalars, first, stop):
+def scaled_squares_cpu(x, height, width, rows, columns, most, row_sums, first, stop):
+    """Sum the squares of the rows of some bands, times the factors. All arrays are flat."""
+    bands, lanes = (height + BAND - 1) // BAND, np.empty(2 * LANES)
+    for task in range(first, stop):
+        own, top = part(columns, task // bands * width, width), task % bands * BAND
+        row = task // bands * height + top
+        for i in range(row, row + min(BAND, height - top)):
+            xs, high, low = part(x, i * width, width), part(lanes, 0, LANES), part(lanes, LANES, LANES)
+            row_sums[i] = _row_scaled_squares(xs, rows[i], own, most[0], high, low)
+
+
+@cpu_tasks
+def step_cpu(theta, g, height, width, rows, columns, scalars, first, stop):
+    """Step some rows, given the squares of the factors. All arrays are flat."""
+    use_whole_registers()
     h = StepScalars(*unpack(StepScalars, scalars))
-    _, height, width = theta.shape
-    for task in range(first, stop):
-        matrix, i = task // height, task % height
-        row = widen(rows[matrix, i], h)
+    for i in range(first, stop):
+        row, own = widen(rows[i], h), part(columns, i // height * width, width)
+        values, grads = part(theta, i * width, width), part(g, i * width, width)
         for j in range(width):
-            theta[matrix, i, j] = _step_cpu(
-                widen(theta[matrix, i, j], h), widen(g[matrix, i, j], h), row, widen(columns[matrix, j], h), h
-            )
+            values[j] = _step_cpu(widen(values[j], h), widen(grads[j], h), row, widen(own[j], h), h)
 
 
-def sum_up(x: Any, rows: Any, columns: Any) -> None:
-    """Write the sums of the squares of every row and every column."""
-    _squares(x, np.ones(rows.shape), np.ones(columns.shape), math.inf, rows, columns)
+def count_bands(height: Any, rows: Any) -> Any:
+    """Return how many bands so many rows have, of matrices of this height."""
+    return rows // height * ((height + BAND - 1) // BAND)
 
 
-def sum_scaled(x: Any, rows: Any, columns: Any, most: float, squares: Any) -> None:
-    """Write the sum of the squares of every row times its factors."""
-    _squares(x, rows, columns, most, squares, np.empty((len(x), 0)))
+def calls(real: Any, kind: Any) -> list[int]:
+    """Return the addresses of the four kernels above, for arrays of one type and scalars of another."""
+    x, wide, two = array_of(real), array_of(np.float64), (types.intp, types.intp)
+    return [
+        address_of(squares_cpu.serial, (x, *two, wide, wide, wide, *two)),
+        address_of(factors_cpu.serial, (wide, wide, x, x, wide, wide, *two, wide)),
+        address_of(scaled_squares_cpu.serial, (x, *two, wide, wide, wide, wide, *two)),
+        address_of(step_cpu.serial, (x, x, *two, wide, wide, array_of(kind), *two)),
+    ]
 
 
-def _squares(x: Any, rows: Any, columns: Any, most: float, row_sums: Any, column_sums: Any) -> None:
-    tasks = x.shape[0] * -(-x.shape[1] // BAND)
-    high, low = np.zeros((2, tasks, column_sums.shape[1]))
-    lanes = np.empty((tasks, 2, LANES))
-    squares_cpu.run(tasks, 1, x.nbytes, x, rows, columns, np.array([most]), row_sums, high, low, lanes)
-    if column_sums.size:
-        columns_cpu.serial(column_sums, high, low)
+def factors(x: Any, row_var: Any, col_var: Any, kept: float, fresh: float, eps: float) -> tuple[Any, Any]:
+    """Take the squares of matrices into the moments, and return the squares of the factors of rows and columns."""
+    height, width = x.shape[1:]
+    rows, columns, bands = np.empty(row_var.size), np.empty(col_var.size), count_bands(height, row_var.size)
+    high, low = np.empty((2, bands * width))
+    squares_cpu.run(bands, 1, x.nbytes, x.reshape(-1), height, width, rows, high, low)
+    state, moments = (row_var.reshape(-1), col_var.reshape(-1)), np.array([kept, fresh, eps])
+    factors_cpu.serial(rows, columns, *state, high, low, height, width, moments)
+    return rows, columns
+
+
+def scaled_squares(x: Any, rows: Any, columns: Any, most: float) -> Any:
+    """Return the sum of the squares of every row times its factors."""
+    bands, sums = count_bands(x.shape[1], rows.size), np.empty(rows.size)
+    given = x.reshape(-1), *x.shape[1:], rows, columns, np.array([most])
+    scaled_squares_cpu.run(bands, 1, x.nbytes, *given, sums)
+    return sums
 
 
 def step_all(theta: Any, g: Any, rows: Any, columns: Any, scalars: Any) -> None:
     """Step every element of every matrix, given the scalars of the last pass."""
-    matrices, height, width = theta.shape
-    tasks, grain = matrices * height, max(1, GRAIN // max(1, width))
-    step_cpu.run(tasks, grain, 3 * theta.nbytes, theta, g, rows, columns, scalars)
+    height, width = theta.shape[1:]
+    given = theta.reshape(-1), g.reshape(-1), height, width, rows, columns, scalars
+    step_cpu.run(rows.size, max(1, GRAIN // width), 3 * theta.nbytes, *given)

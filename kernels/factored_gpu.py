@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from numba import float64
 
 from refoptim.kernels.arithmetic import maximum, sqrt, widen
-from refoptim.kernels.factored import BAND, LANES, StepScalars, moment, scaled, step
+from refoptim.kernels.factored import BAND, LANES, StepScalars, moment, scaled_square, step
 from refoptim.kernels.folds_gpu import fold, square_taken
 from refoptim.kernels.jit import GpuKernel, cuda, gpu_kernel, gpu_part, gpu_rule
 from refoptim.kernels.lanes_gpu import ROWS, aligned, begun, lanes_of_a_thread, take_few, take_rows
 from refoptim.kernels.memory import launch
-from refoptim.kernels.pairs import add, product, rounded
+from refoptim.kernels.pairs import add, rounded
 from refoptim.kernels.strips import step as step_one
 from refoptim.kernels.strips import step_strip
 from refoptim.kernels.strips import width as strip_width
@@ -25,8 +25,8 @@ MOST_ROWS = lanes_of_a_thread([4])
 # The columns that a block steps. With few rows, others step the rest of them.
 SEGMENT = 16 * THREADS
 
-_add, _product, _rounded = map(gpu_rule, (add, product, rounded))
-_moment, _scaled, _step = map(gpu_rule, (moment, scaled, step))
+_add, _rounded = map(gpu_rule, (add, rounded))
+_moment, _scaled_square, _step = map(gpu_rule, (moment, scaled_square, step))
 
 
 class RowScalars(NamedTuple):
@@ -40,9 +40,7 @@ class RowScalars(NamedTuple):
 
 @gpu_part
 def _scaled_square_taken(high, low, x, column, h):
-    u = _scaled(x, h[0], column, h[1])
-    a, b = _product(u, u)
-    return _add(high, low, a, b)
+    return _add(high, low, _scaled_square(x, h[0], column, h[1]), 0.0)
 
 
 @gpu_part

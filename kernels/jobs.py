@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import typeof
 
+from refoptim.kernels.addresses import address_of
+
 # Where a job is described: an array of 64-bit integers. What several threads write has a cache line of its own.
 LEFT = 0  # the chunks that nobody has taken: how many, times 2**32, and the first of them
 DONE = 8  # how many chunks are done
@@ -33,10 +35,7 @@ class Plan:
     """How a loop is called for arguments of these types: its address, and how words depend on the chunk."""
 
     def __init__(self, loop: Any, arguments: tuple[Any, ...], sliced: int) -> None:
-        kinds = tuple(map(typeof, arguments))
-        loop.compile(kinds)
-        compiled = loop.overloads[kinds]
-        address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        address = address_of(loop, tuple(map(typeof, arguments)))
         steps, factors = np.zeros((2, WORDS), np.int64)
         place = 0
         for position, argument in enumerate(_flat(arguments)):

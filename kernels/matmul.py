@@ -96,7 +96,7 @@ _product = CpuTasks(product_cpu)
 def small_product_cpu(out, a, b, strips, symmetric):
     """Compute a @ b, or if that is symmetric a @ b.T, in one call: for small matrices calls are what takes time.
 
-    ``b`` is flat, and ``strips`` is full of zeros.
+    ``b`` is flat, and ``strips`` has zeros where it has no columns.
     """
     rows, columns = out.shape
     depth, width = strips.shape[1:]

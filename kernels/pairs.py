@@ -2,7 +2,7 @@
 
 from numba import float64
 
-from refoptim.kernels.arithmetic import absolute, fma
+from refoptim.kernels.arithmetic import absolute, fma, lost
 
 LANES = 128
 CHUNK = 32 * LANES
@@ -19,10 +19,9 @@ def add(high, low, a, b):
 
 def product(x, y):
     """Return x * y as a pair, which is exact."""
-    x, y = float64(x), float64(y)
     # As an fma, the product cannot be contracted with the sum that it goes into.
-    rounded = fma(x, y, -0.0)
-    return rounded, fma(x, y, -rounded)
+    rounded = fma(float64(x), float64(y), -0.0)
+    return rounded, lost(x, y, rounded)
 
 
 def magnitude(x, _):

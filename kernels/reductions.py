@@ -22,6 +22,7 @@ from refoptim.kernels.jit import cpu_loop, cpu_part, cpu_rule, cpu_tasks, rename
 from refoptim.kernels.magnitudes import largest_chunk
 from refoptim.kernels.memory import on_gpu, temporaries, to_host
 from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, add, magnitude, pair, product, rounded
+from refoptim.kernels.registers import use_whole_registers
 
 # The elements below one sum of chunks' sums: arrays that are taken as one are copied in pieces of this size.
 BLOCK = CHUNK * LANES
@@ -52,6 +53,7 @@ def _sum_of(term, name):
     """
 
     def sum_chunk(x, y, start, stop):
+        use_whole_registers()
         high, low = np.empty(LANES), np.empty(LANES)
         for lane in range(LANES):
             high[lane] = low[lane] = 0.0

@@ -6,35 +6,14 @@ three times.
 
 from typing import Any
 
-from numba import types
-from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
-
 from refoptim.kernels.jit import CpuLoop, CpuTasks, loop_of
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
+from refoptim.kernels.parts import part
 
 # How many rows a thread takes at a time, and how many bytes move while it waits for a row's first ones.
 GRAIN, MISS = 64, 256
 
 # What the loops below name, and the copy for each loop has of its own.
 step: Any = None
-
-
-@_intrinsic
-def part(typing_context, array, first, count):
-    """Return a slice that does not keep its array alive: to count references takes longer than to step a short row."""
-
-    def generate(context, builder, signature, arguments):
-        value, first, count = arguments
-        of = context.make_array(array)
-        whole, made = of(context, builder, value), of(context, builder)
-        data, size = builder.gep(whole.data, [first]), whole.itemsize
-        populate_array(made, data=data, shape=[count], strides=[size], itemsize=size, meminfo=None)
-        return made._getvalue()
-
-    return array(array, types.intp, types.intp), generate
 
 
 def _two(a, g, rows, width, scalars, first, stop):

@@ -87,7 +87,7 @@ def _widened(settings: Settings, slots: Slots, run: Run) -> Launch:
             _check_not_captured(slots)
         draws = _draws(settings, slots, run.first)
     names = settings.state_of(slots)
-    arrays = next(slots.shaped_arrays(run, names)) if settings.variant.shaped else slots.arrays_of(run, names)
+    arrays = next(slots.shaped_arrays([run.first], names)) if settings.variant.shaped else slots.arrays_of(run, names)
     return _step_copies, (arrays, slots.has_wide_state, *_on_copies(settings, slots, run.first), draws)
 
 

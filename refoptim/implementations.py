@@ -10,7 +10,7 @@ import numpy as np
 
 from . import kernels
 from .arrays import Array
-from .cpu import Launch
+from .cpu import CPU, Launch
 from .formulas.namespace import namespace
 from .half import MASTER, Half
 from .scalars import packed, packer
@@ -30,6 +30,10 @@ class Variant(NamedTuple):
     # have state.
     sparse: str = ""
     typed: Callable[[np.dtype[Any]], dict[str, Any]] = lambda _: {}  # symbols that depend on the parameters' real type
+    # Where the kernel takes shapes: what steps many parameters of fewer elements than this in one launch on the CPU, a
+    # thread each.
+    together: Callable[..., None] | None = None
+    short: int = 0
 
 
 class Algorithm(Protocol):
@@ -112,20 +116,40 @@ def fused(
     settings: Settings, slots: Slots, run: Run, launch: Callable[[Settings, Slots, Run, Array, bool], Launch] = _launch
 ) -> list[Launch]:
     """Launch the kernel once for the run, and be ready to repeat that if it is all parameters'."""
-    # Scalars that do not change may be others in the first step.
-    repeats = run.span is None and (slots.host is not None or not settings.constant or not settings.variant.counts)
+    repeats = _repeats(settings, slots, run)
     scalars = packed_scalars(settings, slots, run.first)
-    launches = [launch(settings, slots, run, scalars, repeats)]
-    pack = None if settings.constant else packer(scalars)
-    slots.ready = Ready(settings, launches, pack) if repeats else None
+    return _ready(settings, slots, [launch(settings, slots, run, scalars, repeats)], scalars if repeats else None)
+
+
+def _repeats(settings: Settings, slots: Slots, run: Run) -> bool:
+    """Return whether the next step can be the launches of this one, for other scalars."""
+    # Those that do not change may be others in the first step.
+    return run.span is None and (slots.host is not None or not settings.constant or not settings.variant.counts)
+
+
+def _ready(settings: Settings, slots: Slots, launches: list[Launch], scalars: Array | None) -> list[Launch]:
+    """Be ready to repeat launches that are all parameters' and read these scalars, if there are any."""
+    slots.ready = None
+    if scalars is not None:
+        slots.ready = Ready(settings, launches, None if settings.constant else packer(scalars))
     return launches
 
 
 def _fused_each(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
-    """Launch the kernel for one parameter after the other, in its shape."""
-    scalars, kernel = packed_scalars(settings, slots, run.first), settings.variant.kernel
-    shaped = slots.shaped_arrays(run, settings.variant.state)
-    return [(kernel, (*arrays, scalars)) for arrays in shaped if arrays[0].size]
+    """Launch the kernel for each parameter, in its shape, and once for all that are short."""
+    scalars, variant = packed_scalars(settings, slots, run.first), settings.variant
+    together = variant.together if slots.device is CPU else None
+    limit = variant.short if together else 0
+    sizes = {place: slots.params[place].size for place in range(run.first, run.stop)}
+    short = [place for place, size in sizes.items() if 0 < size < limit]
+    long = [place for place, size in sizes.items() if size and size >= limit]
+    launches: list[Launch] = []
+    if together and short:
+        arrays = run.theta, run.grad, *(slots.state.arrays[name] for name in variant.state)
+        places = slots.shaped_places(short, run.first, variant.state)
+        launches.append((together, (*arrays, places, scalars)))
+    launches += [(variant.kernel, (*arrays, scalars)) for arrays in slots.shaped_arrays(long, variant.state)]
+    return _ready(settings, slots, launches, scalars if _repeats(settings, slots, run) else None)
 
 
 def packed_scalars(settings: Settings, slots: Slots, place: int) -> Array:
@@ -150,7 +174,7 @@ def _for_loop(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
 def _for_each_shape(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     """Evaluate the formula for one parameter after the other, in its shape."""
     symbols = formula_symbols(settings, slots, run.first)
-    shaped = slots.shaped_arrays(run, settings.variant.state)
+    shaped = slots.shaped_arrays(range(run.first, run.stop), settings.variant.state)
     return [(evaluate, (settings, symbols, _seen(slots, arrays))) for arrays in shaped if arrays[0].size]
 
 

@@ -1,11 +1,12 @@
 """The parameters of one group, dtype and device with their state, and the runs of them that can step at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import is_half
+from .arrays import Array, is_half
 from .buffers import REAL_TYPE, FlatBuffer
 from .cpu import CPU, Device
 from .half import MASTER
@@ -31,6 +32,18 @@ class Run(NamedTuple):
     theta: Any
     grad: Any
     span: slice | None  # their elements in the state arrays; None is all
+
+
+class Places(NamedTuple):
+    """Where some parameters of a run lie, and what they are, for a kernel that steps them in one launch."""
+
+    # A row for each: its first element, counted from the run's; of how many matrices it consists, of how many rows and
+    # columns, or 0, 0 and its elements, if it has fewer than two dimensions; and where its part of each state array is.
+    table: Array
+    elements: int  # of all of them
+    longest: int  # the most elements that one has
+    has_flat: bool  # whether there are any of fewer than two dimensions, and any others
+    has_matrices: bool
 
 
 class Slots:
@@ -168,14 +181,27 @@ class Slots:
         for place in range(first, stop):
             self.touched.pop(place, None)
 
-    def shaped_arrays(self, run: Run, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
-        """Yield each parameter of a run: values, gradient and state arrays, in their shapes. What it lacks is empty."""
+    def shaped_arrays(self, places: Iterable[int], names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+        """Yield values, gradient and state arrays of each parameter, in their shapes. What it lacks is empty."""
         state, see = self.state, self.device.kernels_array
         nothing = self.device.zeros(0, state.real)
-        for place in range(run.first, run.stop):
+        for place in places:
             param = self.params[place]
             own = (nothing if state.shape_of(name, place) is None else state.shaped(name, place) for name in names)
             yield (see(param.data), see(param.grad), *own)
+
+    def shaped_places(self, places: Iterable[int], first: int, names: tuple[str, ...]) -> Places:
+        """Return where some parameters of a run with this first one are, and what."""
+        rows, sizes = [], []
+        for place in places:
+            param = self.params[place]
+            matrices = (prod(param.shape[:-2]), *param.shape[-2:]) if param.ndim > 1 else (0, 0, param.size)
+            start = self.state.offsets[place] - self.state.offsets[first]
+            rows.append((start, *matrices, *(self.state.start_of(name, place) for name in names)))
+            sizes.append(param.size)
+        table = np.array(rows, np.int64)
+        has_flat, has_matrices = (bool(are.any()) for are in (table[:, 1] == 0, table[:, 1] != 0))
+        return Places(table, sum(sizes), max(sizes), has_flat, has_matrices)
 
     def prepare(self, names: tuple[str, ...], fill: Mapping[str, float]) -> None:
         """Make sure that these state arrays exist. It shows nowhere until a parameter has state."""

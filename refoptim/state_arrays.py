@@ -67,6 +67,10 @@ class StateArrays:
         """Return the shape of a parameter's part of an array, or None if it has none."""
         return self._own_shapes[name][place] if name in self._own_shapes else self._shapes[place]
 
+    def start_of(self, name: str, place: int) -> int:
+        """Return where a parameter's part of an array starts."""
+        return self._offsets_of(name)[place]
+
     def view(self, name: str, place: int) -> Any:
         """Return a parameter's part of an array as users see it, in its own dtype and shape."""
         shape = self.shape_of(name, place)

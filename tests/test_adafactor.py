@@ -76,12 +76,12 @@ def test_trajectories_are_torchs(number, implementation):
 def test_sums_are_exact_for_any_shape(shape, dtype):
     rng = np.random.default_rng([2, *shape])
     x = (rng.standard_normal(shape) * 10.0 ** rng.uniform(-4, 4, shape)).astype(dtype)
-    rows, columns = np.empty(shape[:2]), np.empty((shape[0], shape[2]))
-    factored.sum_up(x, rows, columns)
+    rows, columns = np.zeros(shape[:2]), np.zeros((shape[0], shape[2]))
+    factored.factors(x, rows, columns, 0.0, 1.0, 0.0)
     for k in range(shape[0]):
-        # Rounded once where a square is exact, which float32's are in float64.
+        # Sums are rounded once where a square is exact, which float32's are in float64.
         for got, arrays in [(rows[k], x[k]), (columns[k], x[k].T)]:
-            expected = [math.fsum(v * v for v in array.astype(np.float64).tolist()) for array in arrays]
+            expected = [math.fsum(v * v for v in array.astype(np.float64).tolist()) / len(array) for array in arrays]
             assert np.all(np.abs(got - expected) <= np.spacing(expected) * (1 if dtype is np.float32 else 2))
 
 
@@ -256,3 +256,13 @@ def test_a_gradients_scale_does_not_matter(shape, dtype):
     found = [one_step(theta, grad * dtype(scale), dtype, eps=(0.0, 1e-3))[0] for scale in (1, 2.0**-30, 2.0**30)]
     close(found[1], found[0], "float32" if dtype is np.float32 else "float64")
     close(found[2], found[0], "float32" if dtype is np.float32 else "float64")
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (5,), (2, 70_000), (140_000,)])
+@pytest.mark.parametrize(("size", "slope"), [(3e38, 1.0), (1e30, 1e30), (np.inf, 1.0), (1.0, np.inf), (1.0, np.nan)])
+def test_numbers_beyond_the_largest_are_no_warning(shape, size, slope):
+    param = Parameter(np.full(shape, size, np.float32))
+    optimizer = optim.Adafactor([param], lr=1.0, weight_decay=0.5)
+    for _ in range(3):
+        optimizer.step(grads=[np.full(shape, slope, np.float32)])
+    assert optimizer.state[param]["step"] == 3

@@ -262,6 +262,7 @@ def test_a_step_imports_its_own_kernels_and_neither_cuda_nor_torch(tmp_path):
     stems = (
         *half,
         "adam",
+        "addresses",
         "arithmetic",
         "caching",
         "calls",

@@ -106,10 +106,10 @@ PROGRAM_MUTANTS = tuple(
         (
             "squares not with the factors",
             "_step_matrix",
-            "factored.sum_scaled(g, rows, columns",
-            "factored.sum_scaled(g, rows * 0 + 1, columns * 0 + 1",
+            "factored.scaled_squares(g, rows, columns",
+            "factored.scaled_squares(g, rows * 0 + 1, columns * 0 + 1",
         ),
-        ("the type's eps is always float64's", "adafactor", "np.finfo(theta.dtype)", "np.finfo(np.float64)"),
+        ("the type's eps is always float64's", "_with_eps", "np.finfo(dtype)", "np.finfo(np.float64)"),
     )
 )
 

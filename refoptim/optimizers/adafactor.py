@@ -136,12 +136,14 @@ class Adafactor(Optimizer):
         return {"row_var": (*shape[:-1], 1), "col_var": (*shape[:-2], 1, shape[-1]), "variance": None}
 
     def _variant(self, group: dict[str, Any]) -> Variant:
-        kernel, formula = kernels.adafactor.adafactor, formulas.adafactor
+        kernel, together = kernels.adafactor.adafactor, kernels.adafactor.adafactor_together
+        short = kernels.adafactor.SHORT
 
         def typed(real: np.dtype[Any]) -> dict[str, Any]:
             return {"epsilon1": float(finfo(real).eps)} if group["eps"][0] is None else {}
 
-        return Variant(kernel, formula, self.state_arrays, shaped=True, typed=typed)
+        state, formula = self.state_arrays, formulas.adafactor
+        return Variant(kernel, formula, state, shaped=True, typed=typed, together=together, short=short)
 
     def _options(self, group: dict[str, Any]) -> _Options:
         eps, eps_of_size = group["eps"]

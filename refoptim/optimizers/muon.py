@@ -146,8 +146,10 @@ class Muon(Optimizer):
         super()._check(options)
 
     def _variant(self, group: dict[str, Any]) -> Variant:
-        kernel = kernels.muon.muon if self.dialect is None else kernels.muon.muon_bfloat16
-        return Variant(kernel, formulas.muon, self.state_arrays, shaped=True)
+        muon, state, formula = kernels.muon, self.state_arrays, formulas.muon
+        if self.dialect is not None:
+            return Variant(muon.muon_bfloat16, formula, state, shaped=True)
+        return Variant(muon.muon, formula, state, shaped=True, together=muon.muon_together, short=muon.SHORT)
 
     def _options(self, group: dict[str, Any]) -> _Options:
         a, b, c = (number("ns_coefficients", coefficient) for coefficient in group["ns_coefficients"])
