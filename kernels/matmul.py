@@ -29,12 +29,12 @@ _intrinsic: Any = intrinsic
 
 
 @_intrinsic
-def _compute_tile(typing_context, tile, a, row, strips, strip):
-    """Write into the tile: the rows of a from this one on, times a strip."""
+def _compute_tile(typing_context, target, top, left, a, row, strips, strip):
+    """Write into the target, from a place on: the rows of a from this one on, times a strip."""
 
     def generate(context, builder, signature, arguments):
-        tile_type, a_type, index, strips_type, _ = signature.args
-        tile, a, row, strips, strip = arguments
+        target_type, _, _, a_type, index, strips_type, _ = signature.args
+        target, top, left, a, row, strips, strip = arguments
         bits = a_type.dtype.bitwidth
         width = LINE * 8 // bits
         vector = ir.VectorType(context.get_data_type(a_type.dtype), width)
@@ -62,11 +62,11 @@ def _compute_tile(typing_context, tile, a, row, strips, strip):
                 x = operations.everywhere(builder, vector, builder.load(builder.gep(start, [loop.index])))
                 builder.store(operations.fma(builder, x, line, builder.load(total)), total)
         for i, total in enumerate(sums):
-            target = pointer(tile_type, tile, constant(index, i), constant(index, 0))
-            builder.store(builder.load(total), builder.bitcast(target, vector.as_pointer()), align=bits // 8)
+            place = pointer(target_type, target, builder.add(top, constant(index, i)), left)
+            builder.store(builder.load(total), builder.bitcast(place, vector.as_pointer()), align=bits // 8)
         return context.get_dummy_value()
 
-    return types.none(tile, a, row, strips, strip), generate
+    return types.none(target, types.intp, types.intp, a, row, strips, strip), generate
 
 
 @cpu_part
@@ -78,10 +78,14 @@ def _compute_band(out, a, strips, top, first):
     for left in range(first, strips.shape[0], STRIPS):
         for row in range(top, min(top + BAND, rows), HEIGHT):
             for strip in range(left, min(left + STRIPS, strips.shape[0])):
-                _compute_tile(tile, a, row, strips, strip)
-                for i in range(min(HEIGHT, rows - row)):
-                    for j in range(min(width, columns - strip * width)):
-                        out[row + i, strip * width + j] = tile[i, j]
+                start = strip * width
+                if row + HEIGHT <= rows and start + width <= columns:
+                    _compute_tile(out, row, start, a, row, strips, strip)
+                else:
+                    _compute_tile(tile, 0, 0, a, row, strips, strip)
+                    for i in range(min(HEIGHT, rows - row)):
+                        for j in range(min(width, columns - start)):
+                            out[row + i, start + j] = tile[i, j]
 
 
 def product_cpu(out, a, strips, symmetric, first, stop):

@@ -102,7 +102,7 @@ _STEP_SIZE = Scalars._fields.index("step_size")
 # How many bytes a loop that only moves them would move while an element of a short matrix is stepped.
 _BYTES = 1000
 # Matrices of fewer elements are stepped by one thread each. For longer ones there are several.
-SHORT = 10_000
+SHORT = 1 << 16
 
 
 def muon_together(theta: Any, grad: Any, buffer: Any, places: Any, scalars: Any) -> None:
