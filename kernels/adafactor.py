@@ -99,15 +99,17 @@ def adafactor(
     Where eps is that of the parameter's type, ``epsilon1`` is what it is, unless the array is of that type.
     """
     h = _with_eps(scalars, theta.dtype, epsilon1)
-    if theta.ndim < 2:
-        step, shape, state = _step_vector_on_gpu if on_gpu(theta) else _step_vector, (-1,), (variance.reshape(-1),)
-    else:
-        height, width = theta.shape[-2:]
-        matrices = theta.size // (height * width)
-        step, shape = _step_matrix_on_gpu if on_gpu(theta) else _step_matrix, (matrices, height, width)
-        state = row_var.reshape((matrices, height)), col_var.reshape((matrices, width))
     with np.errstate(all="ignore"):
-        step(theta.reshape(shape), g.reshape(shape), *state, h, scalars.dtype)
+        if theta.ndim < 2:
+            step = _step_vector_on_gpu if on_gpu(theta) else _step_vector
+            step(theta.reshape(-1), g.reshape(-1), variance.reshape(-1), h, scalars.dtype)
+        else:
+            height, width = theta.shape[-2:]
+            matrices = theta.size // (height * width)
+            shape, by_row, by_column = (matrices, height, width), (matrices, height), (matrices, width)
+            step = _step_matrix_on_gpu if on_gpu(theta) else _step_matrix
+            state = row_var.reshape(by_row), col_var.reshape(by_column)
+            step(theta.reshape(shape), g.reshape(shape), *state, h, scalars.dtype)
 
 
 def adafactor_together(
