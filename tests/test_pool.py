@@ -39,9 +39,9 @@ def three_threads():
     (99, 14, 98, 0, True, chunks.FEW_ARE_AWAKE),
 ])  # fmt: skip
 def test_who_shares_and_what_there_is_to_say_of_a_job(role, awake, hired, busy, shared, said):
-    box, array = np.zeros(jobs.SIZE, np.int64), np.ones(1000, np.float32)
+    box, array, factor = np.zeros(jobs.SIZE, np.int64), np.ones(1000, np.float32), np.array([2.0])
     box[[jobs.AWAKE, jobs.HIRED, jobs.BUSY]] = awake, hired, busy
-    job = jobs.described(scaled_cpu.serial, (array, np.array([2.0])), 1, 1000, 64)
+    job = jobs.described(scaled_cpu.serial, (array, factor), 1, 1000, 64)
     assert chunks.work(box, job.words, role) == said
     assert (array == 2).all()
     assert (box[jobs.NUMBER] == job.words[jobs.NUMBER], box[jobs.BUSY]) == (shared, busy)
@@ -57,7 +57,8 @@ def test_who_has_waited_for_a_thread_says_so():
             sleep(microseconds[task])
 
     box, helped = np.zeros(jobs.SIZE, np.int64), threading.Event()
-    job = jobs.described(slow, (np.array([100_000, 300_000], np.uint32), 0, 0), 0, 2, 1)
+    pauses = np.array([100_000, 300_000], np.uint32)  # a job does not keep it alive
+    job = jobs.described(slow, (pauses, 0, 0), 0, 2, 1)
 
     def help_on():
         while not helped.is_set():
@@ -81,7 +82,8 @@ def test_a_loop_that_lacks_memory_raises_and_leaves_the_pool_free():
             raise MemoryError
 
     for value in (1.0, 0.0):
-        job = jobs.described(lacks, (np.full(4, value), 0, 0), 0, 4, 1)
+        values = np.full(4, value)
+        job = jobs.described(lacks, (values, 0, 0), 0, 4, 1)
         with pytest.raises(MemoryError, match="the memory that it needs") if value else nullcontext():
             assert pool.current().run(job, iter((None,)))
         assert not pool.current().box[jobs.BUSY]
