@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import refoptim as optim
+from refoptim.conformance.tolerances import CLOSE
 from refoptim.kernels import bfloat16, matmul
 from refoptim.kernels.arithmetic import fma
 
@@ -180,3 +181,15 @@ def test_rounding_to_bfloat16_is_torchs():
 
 if __name__ == "__main__":
     json.dump([products(kind) for kind in KINDS], sys.stdout)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("rows", "columns"), [(6, 15), (12, 31), (6, 7), (48, 23), (6, 16), (7, 17), (1, 1)])
+def test_nothing_is_written_behind_a_product(rows, columns, dtype):
+    rng = np.random.default_rng([rows, columns])
+    a, b = rng.standard_normal((rows, 5)).astype(dtype), rng.standard_normal((5, columns)).astype(dtype)
+    around = np.full(rows * columns + 64, np.nan, dtype)
+    out = around[: rows * columns].reshape(rows, columns)
+    matmul.matmul(out, a, b)
+    np.testing.assert_allclose(out, a @ b, **CLOSE[np.dtype(dtype).name])
+    assert np.isnan(around[rows * columns :]).all()
