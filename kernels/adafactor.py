@@ -129,7 +129,7 @@ def _calls(real: Any, kind: Any, is_long: bool, has_flat: bool, has_matrices: bo
     x, wide = array_of(real), array_of(kind)
     flat = ((adafactor_direction_cpu, (wide, x, x, wide)), (adafactor_update_cpu, (x, wide, wide)))
     own = [address_of(kernel.serial, kinds) if has_flat else 0 for kernel, kinds in flat]
-    sums = sums_at(CHUNK + 1 if is_long else 1)
+    sums = sums_at(is_long)
     return np.array([*sums, *own, *(factored.calls(real, kind) if has_matrices else ())], np.intp)
 
 

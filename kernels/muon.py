@@ -124,7 +124,7 @@ def _calls(real: Any, kind: Any, is_long: bool) -> Any:
         (small_product_cpu, (matrix, matrix, wide, strips, types.intp)),
     )
     own = [address_of(kernel.serial, kinds) for kernel, kinds in called]
-    return np.array([*sums_at(CHUNK + 1 if is_long else 1), *own], np.intp)
+    return np.array([*sums_at(is_long), *own], np.intp)
 
 
 _DOT, _PAIRS, _DIRECTION, _FACTOR, _POLYNOMIAL, _UPDATE, _PRODUCT = range(7)

@@ -15,11 +15,11 @@ from refoptim.kernels.reductions import dot_cpu, pairs_cpu
 _rounded_cpu = cpu_rule(rounded)
 
 
-def sums_at(longest: int) -> list[int]:
-    """Return what these functions call for arrays of at most so many elements: as float64, which they are in a sum."""
+def sums_at(is_long: bool) -> list[int]:
+    """Return what these functions call, for arrays of more than a chunk or shorter ones: sums of float64 copies."""
     wide = array_of(np.float64)
     dot = address_of(dot_cpu.serial, (wide, wide, wide, wide, types.intp, types.intp))
-    return [dot, address_of(pairs_cpu.serial, (wide, wide)) if longest > CHUNK else 0]
+    return [dot, address_of(pairs_cpu.serial, (wide, wide)) if is_long else 0]
 
 
 @cpu_rule
