@@ -23,6 +23,8 @@ from refoptim.kernels.registers import use_whole_registers
 
 LANES = 64
 BAND = 64
+# Lanes of a row that are left when those of a band are summed side by side, and what a register has of them.
+FEW, REGISTER = 4, 8
 
 
 class StepScalars(NamedTuple):
@@ -57,49 +59,61 @@ _add_cpu, _product_cpu, _rounded_cpu = cpu_rule(add), cpu_rule(product), cpu_rul
 _moment_cpu, _scaled_square_cpu, _step_cpu = cpu_rule(moment), cpu_rule(scaled_square), cpu_rule(step)
 
 
-@cpu_part
-def _folded(high, low, size):
-    """Return the sum of the lanes, which are overwritten. Those from so many on are 0, and so is what they add."""
+@cpu_rule
+def _fold(high, low, size, few):
+    """Add the upper half of the lanes to the lower until few are left. From so many on lanes are 0: nothing to add."""
     width = LANES // 2
-    while width >= size and width > 1:
-        width //= 2
-    while width:
-        for lane in range(width):
+    while width >= FEW:
+        # Whole registers, of a number that the compiler does not know: a known one it unrolls into one lane at a time.
+        unit = min(width, REGISTER)
+        for lane in range((min(width, size - width) + unit - 1) // unit * unit):
             high[lane], low[lane] = _add_cpu(high[lane], low[lane], high[lane + width], low[lane + width])
         width //= 2
-    return _rounded_cpu(high[0], low[0])
+    for lane in range(FEW):
+        few[lane], few[lane + FEW] = high[lane], low[lane]
 
 
 @cpu_part
-def _row_squares(x, high, low):
+def _sum_few(few, sums):
+    """Sum the lanes that are left, of several rows at a time."""
     use_whole_registers()
-    for lane in range(LANES):
-        high[lane] = low[lane] = 0.0
-    for start in range(0, x.size, LANES):
+    for i in range(sums.size):
+        k = 2 * FEW * i
+        even, even_low = _add_cpu(few[k], few[k + 4], few[k + 2], few[k + 6])
+        odd, odd_low = _add_cpu(few[k + 1], few[k + 5], few[k + 3], few[k + 7])
+        high, low = _add_cpu(even, even_low, odd, odd_low)
+        sums[i] = _rounded_cpu(high, low)
+
+
+@cpu_rule
+def _row_squares(x, high, low, few):
+    first = part(x, 0, min(LANES, x.size))
+    for lane in range(first.size):
+        high[lane], low[lane] = _product_cpu(first[lane], first[lane])
+    for start in range(LANES, x.size, LANES):
         xs = part(x, start, min(LANES, x.size - start))
         for lane in range(xs.size):
             a, b = _product_cpu(xs[lane], xs[lane])
             high[lane], low[lane] = _add_cpu(high[lane], low[lane], a, b)
-    return _folded(high, low, x.size)
+    _fold(high, low, x.size, few)
 
 
-@cpu_part
-def _row_scaled_squares(x, row, columns, most, high, low):
-    use_whole_registers()
-    for lane in range(LANES):
-        high[lane] = low[lane] = 0.0
-    for start in range(0, x.size, LANES):
+@cpu_rule
+def _row_scaled_squares(x, row, columns, most, high, low, few):
+    first = part(x, 0, min(LANES, x.size))
+    for lane in range(first.size):
+        high[lane], low[lane] = _scaled_square_cpu(first[lane], row, columns[lane], most), 0.0
+    for start in range(LANES, x.size, LANES):
         count = min(LANES, x.size - start)
         xs, factors = part(x, start, count), part(columns, start, count)
         for lane in range(xs.size):
             square = _scaled_square_cpu(xs[lane], row, factors[lane], most)
             high[lane], low[lane] = _add_cpu(high[lane], low[lane], square, 0.0)
-    return _folded(high, low, x.size)
+    _fold(high, low, x.size, few)
 
 
-@cpu_part
+@cpu_rule
 def _add_squares(x, high, low):
-    use_whole_registers()
     for j in range(x.size):
         a, b = _product_cpu(x[j], x[j])
         high[j], low[j] = _add_cpu(high[j], low[j], a, b)
@@ -137,16 +151,18 @@ def _turn_into_factors(rows, columns, row_var, col_var, kept, fresh, eps):
 @cpu_tasks
 def squares_cpu(x, height, width, row_sums, high, low, first, stop):
     """Sum the squares of the rows of some bands, and those of the columns of each. All arrays are flat."""
-    bands, lanes = (height + BAND - 1) // BAND, np.empty(2 * LANES)
+    use_whole_registers()
+    bands, lanes, few = (height + BAND - 1) // BAND, np.zeros(2 * LANES), np.empty(2 * FEW * BAND)
     for task in range(first, stop):
         own_high, own_low, top = part(high, task * width, width), part(low, task * width, width), task % bands * BAND
         for j in range(width):
             own_high[j] = own_low[j] = 0.0
-        row = task // bands * height + top
-        for i in range(row, row + min(BAND, height - top)):
-            xs = part(x, i * width, width)
-            row_sums[i] = _row_squares(xs, part(lanes, 0, LANES), part(lanes, LANES, LANES))
+        sums = part(row_sums, task // bands * height + top, min(BAND, height - top))
+        for i in range(sums.size):
+            xs, left = part(x, (task // bands * height + top + i) * width, width), part(few, 2 * FEW * i, 2 * FEW)
+            _row_squares(xs, part(lanes, 0, LANES), part(lanes, LANES, LANES), left)
             _add_squares(xs, own_high, own_low)
+        _sum_few(few, sums)
 
 
 @cpu_loop
@@ -163,13 +179,16 @@ def factors_cpu(rows, columns, row_var, col_var, high, low, height, width, momen
 @cpu_tasks
 def scaled_squares_cpu(x, height, width, rows, columns, most, row_sums, first, stop):
     """Sum the squares of the rows of some bands, times the factors. All arrays are flat."""
-    bands, lanes = (height + BAND - 1) // BAND, np.empty(2 * LANES)
+    use_whole_registers()
+    bands, lanes, few = (height + BAND - 1) // BAND, np.zeros(2 * LANES), np.empty(2 * FEW * BAND)
     for task in range(first, stop):
         own, top = part(columns, task // bands * width, width), task % bands * BAND
-        row = task // bands * height + top
-        for i in range(row, row + min(BAND, height - top)):
-            xs, high, low = part(x, i * width, width), part(lanes, 0, LANES), part(lanes, LANES, LANES)
-            row_sums[i] = _row_scaled_squares(xs, rows[i], own, most[0], high, low)
+        sums = part(row_sums, task // bands * height + top, min(BAND, height - top))
+        for i in range(sums.size):
+            k, left = task // bands * height + top + i, part(few, 2 * FEW * i, 2 * FEW)
+            xs, high, low = part(x, k * width, width), part(lanes, 0, LANES), part(lanes, LANES, LANES)
+            _row_scaled_squares(xs, rows[k], own, most[0], high, low, left)
+        _sum_few(few, sums)
 
 
 @cpu_tasks
