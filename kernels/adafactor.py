@@ -113,11 +113,18 @@ def adafactor(
 
 
 def adafactor_together(
-    theta: Any, g: Any, row_var: Any, col_var: Any, variance: Any, places: Any, scalars: Any
+    theta: Any,
+    g: Any,
+    row_var: Any,
+    col_var: Any,
+    variance: Any,
+    places: Any,
+    scalars: Any,
+    epsilon1: float | None = None,
 ) -> None:
     """Step many parameters on the CPU, each by one thread. Arrays are flat; for places see ``slots.Places``."""
     calls = _calls(theta.dtype, scalars.dtype, places.longest > CHUNK, places.has_flat, places.has_matrices)
-    numbers = np.array(_with_eps(scalars, theta.dtype, None), scalars.dtype)
+    numbers = np.array(_with_eps(scalars, theta.dtype, epsilon1), scalars.dtype)
     grain = max(1, len(places.table) * GRAIN // (4 * places.elements))
     arrays = theta, g, row_var, col_var, variance
     adafactor_cpu.run(len(places.table), grain, _BYTES * places.elements, *arrays, places.table, calls, numbers)

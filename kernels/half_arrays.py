@@ -69,6 +69,19 @@ def round_drawn_cpu(target, x, draws, first, stop):
         first = end
 
 
+@cpu_tasks
+def round_parts_cpu(target, x, draws, parts, first, stop):
+    low, high, step, stream, place, factor = unpack(Draws, draws)
+    for task in range(first, stop):
+        begin, end = parts[task, 0], parts[task, 1]
+        own = low, high, step, stream, place + np.uint64(parts[task, 2]), factor
+        while begin < end:
+            words, behind = draw(own, begin, end)
+            for i in range(begin, behind):
+                _put_drawn(target, x, i, words)
+            begin = behind
+
+
 @cpu_loop
 def widen_cpu(out, x):
     for i in range(out.size):
@@ -80,8 +93,13 @@ def widened(x: Any) -> Any:
     if x.dtype.itemsize != 2:
         return x
     out = np.empty(x.size, np.float32)
-    widen_cpu(out, half.as_bits(x))
+    widen(out, x)
     return out
+
+
+def widen(out: Any, x: Any) -> None:
+    """Copy an array of 16-bit numbers into one of wider ones. Both are contiguous."""
+    widen_cpu(out.reshape(-1), half.as_bits(x).reshape(-1))
 
 
 def store(target: Any, x: Any, draws: Any = None) -> None:
@@ -99,6 +117,15 @@ def store(target: Any, x: Any, draws: Any = None) -> None:
         round_cpu(bits, x)
     else:
         round_drawn_cpu.run(bits.size, GRAIN, x.nbytes, bits, x, draws)
+
+
+def store_parts(target: Any, x: Any, draws: Any, parts: Any) -> None:
+    """Round stochastically into parts of a flat array: see ``half_copies.store_parts``."""
+    if target.dtype.itemsize != 2:
+        target[...] = x
+    else:
+        grain = max(1, GRAIN * len(parts) // max(1, x.size))
+        round_parts_cpu.run(len(parts), grain, x.nbytes, half.as_bits(target), x, draws, parts)
 
 
 def restored(theta: Any, master: Any) -> Any:

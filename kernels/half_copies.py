@@ -28,6 +28,23 @@ def store(target: Any, x: Any, draws: Any = None, result: int = 0) -> None:
         multiple_gpu.half.stochastic((target.reshape(-1), x.reshape(-1)), np.ones(1, x.dtype), draws)
 
 
+def store_parts(target: Any, x: Any, draws: Any, result: int, parts: Any) -> None:
+    """Round stochastically, on the CPU, where parts of the array have random bits of their own.
+
+    A row for each part: its first element, the one behind its last, and what to add to the place that the random bits
+    of an element go by.
+    """
+    half_arrays.store_parts(target, x, philox.of_result(draws, result), parts)
+
+
+def widen(target: Any, x: Any) -> None:
+    """Copy an array of 16-bit numbers, or of others, into one of wider ones."""
+    if on_gpu(target) or x.dtype.itemsize != 2:
+        assign(target, x)
+    else:
+        half_arrays.widen(target, x)
+
+
 def restore(master: Any, theta: Any) -> None:
     """Give master weights the values of the parameters that somebody has written to."""
     if on_gpu(master):

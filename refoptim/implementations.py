@@ -116,18 +116,18 @@ def fused(
     settings: Settings, slots: Slots, run: Run, launch: Callable[[Settings, Slots, Run, Array, bool], Launch] = _launch
 ) -> list[Launch]:
     """Launch the kernel once for the run, and be ready to repeat that if it is all parameters'."""
-    repeats = _repeats(settings, slots, run)
+    again = repeats(settings, slots, run)
     scalars = packed_scalars(settings, slots, run.first)
-    return _ready(settings, slots, [launch(settings, slots, run, scalars, repeats)], scalars if repeats else None)
+    return be_ready(settings, slots, [launch(settings, slots, run, scalars, again)], scalars if again else None)
 
 
-def _repeats(settings: Settings, slots: Slots, run: Run) -> bool:
+def repeats(settings: Settings, slots: Slots, run: Run) -> bool:
     """Return whether the next step can be the launches of this one, for other scalars."""
     # Those that do not change may be others in the first step.
     return run.span is None and (slots.host is not None or not settings.constant or not settings.variant.counts)
 
 
-def _ready(settings: Settings, slots: Slots, launches: list[Launch], scalars: Array | None) -> list[Launch]:
+def be_ready(settings: Settings, slots: Slots, launches: list[Launch], scalars: Array | None) -> list[Launch]:
     """Be ready to repeat launches that are all parameters' and read these scalars, if there are any."""
     slots.ready = None
     if scalars is not None:
@@ -145,11 +145,11 @@ def _fused_each(settings: Settings, slots: Slots, run: Run) -> list[Launch]:
     long = [place for place, size in sizes.items() if size and size >= limit]
     launches: list[Launch] = []
     if together and short:
-        arrays = run.theta, run.grad, *(slots.state.arrays[name] for name in variant.state)
+        arrays = slots.shared_arrays(run.first, run.stop, variant.state)
         places = slots.shaped_places(short, run.first, variant.state)
         launches.append((together, (*arrays, places, scalars)))
     launches += [(variant.kernel, (*arrays, scalars)) for arrays in slots.shaped_arrays(long, variant.state)]
-    return _ready(settings, slots, launches, scalars if _repeats(settings, slots, run) else None)
+    return be_ready(settings, slots, launches, scalars if repeats(settings, slots, run) else None)
 
 
 def packed_scalars(settings: Settings, slots: Slots, place: int) -> Array:

@@ -38,7 +38,8 @@ class Places(NamedTuple):
     """Where some parameters of a run lie, and what they are, for a kernel that steps them in one launch."""
 
     # A row for each: its first element, counted from the run's; of how many matrices it consists, of how many rows and
-    # columns, or 0, 0 and its elements, if it has fewer than two dimensions; and where its part of each state array is.
+    # columns, or 0, 0 and its elements, if it has fewer than two dimensions; and where its part of each state array is,
+    # counted from the first one's.
     table: Array
     elements: int  # of all of them
     longest: int  # the most elements that one has
@@ -190,14 +191,19 @@ class Slots:
             own = (nothing if state.shape_of(name, place) is None else state.shaped(name, place) for name in names)
             yield (see(param.data), see(param.grad), *own)
 
+    def shared_arrays(self, first: int, stop: int, names: tuple[str, ...]) -> tuple[Any, ...]:
+        """Return parameters, gradients and state arrays of neighbours, flat, whatever the shapes of their state."""
+        return (*self._slices(first, stop), *(self.state.between(name, first, stop) for name in names))
+
     def shaped_places(self, places: Iterable[int], first: int, names: tuple[str, ...]) -> Places:
-        """Return where some parameters of a run with this first one are, and what."""
+        """Return what some parameters are, and where in the shared arrays from this first one on."""
         rows, sizes = [], []
         for place in places:
             param = self.params[place]
             matrices = (prod(param.shape[:-2]), *param.shape[-2:]) if param.ndim > 1 else (0, 0, param.size)
             start = self.state.offsets[place] - self.state.offsets[first]
-            rows.append((start, *matrices, *(self.state.start_of(name, place) for name in names)))
+            own = (self.state.start_of(name, place) - self.state.start_of(name, first) for name in names)
+            rows.append((start, *matrices, *own))
             sizes.append(param.size)
         table = np.array(rows, np.int64)
         has_flat, has_matrices = (bool(are.any()) for are in (table[:, 1] == 0, table[:, 1] != 0))

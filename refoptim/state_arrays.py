@@ -128,8 +128,12 @@ class StateArrays:
         return copy
 
     def _part(self, name: str, place: int) -> Any:
+        return self.between(name, place, place + 1)
+
+    def between(self, name: str, first: int, stop: int) -> Any:
+        """Return the parts of an array that belong to parameters from a first one on."""
         offsets = self._offsets_of(name)
-        return self.arrays[name][offsets[place] : offsets[place + 1]]
+        return self.arrays[name][offsets[first] : offsets[stop]]
 
     def _offsets_of(self, name: str) -> list[int]:
         return self._own_offsets.get(name, self.offsets)
