@@ -78,11 +78,12 @@ def _sum_few(few, sums):
     """Sum the lanes that are left, of several rows at a time."""
     use_whole_registers()
     for i in range(sums.size):
-        k = 2 * FEW * i
-        even, even_low = _add_cpu(few[k], few[k + 4], few[k + 2], few[k + 6])
-        odd, odd_low = _add_cpu(few[k + 1], few[k + 5], few[k + 3], few[k + 7])
-        high, low = _add_cpu(even, even_low, odd, odd_low)
-        sums[i] = _rounded_cpu(high, low)
+        high = 2 * FEW * i
+        low = high + FEW
+        even, even_low = _add_cpu(few[high], few[low], few[high + 2], few[low + 2])
+        odd, odd_low = _add_cpu(few[high + 1], few[low + 1], few[high + 3], few[low + 3])
+        total, total_low = _add_cpu(even, even_low, odd, odd_low)
+        sums[i] = _rounded_cpu(total, total_low)
 
 
 @cpu_rule

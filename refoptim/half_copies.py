@@ -62,7 +62,7 @@ def computing(settings: Settings, slots: Slots, place: int) -> tuple[Callable[..
     """Return what steps wider arrays in place, and the type that they must have."""
     if is_fused(settings.group):
         kernel = partial(settings.variant.kernel, **settings.variant.typed(slots.real))
-        return partial(call, kernel, packed_scalars(settings, slots, place)), work_of(settings, slots)
+        return partial(call, kernel, (packed_scalars(settings, slots, place),)), work_of(settings, slots)
     slots.device.check_formulas()
     return partial(_evaluate, settings, slots, formula_symbols(settings, slots, place)), work_of(settings, slots)
 
@@ -97,9 +97,9 @@ def step_copies(
             kernels.half_copies.store(theta, master)
 
 
-def call(kernel: Callable[..., None], scalars: Array, *arrays: Array) -> None:
-    """Call a kernel, which takes its scalars last."""
-    kernel(*arrays, scalars)
+def call(kernel: Callable[..., None], others: tuple[Any, ...], *arrays: Array) -> None:
+    """Call a kernel, which takes what is not copied last."""
+    kernel(*arrays, *others)
 
 
 def _store(draws: Array | None, target: Array, values: Array, number: int) -> None:

@@ -67,7 +67,7 @@ def computation(settings: Settings, slots: Slots, place: int) -> Callable[..., N
             "rounding: write grad.to_dense()"
         )
     if is_fused(settings.group):
-        return partial(call, settings.variant.kernel, packed_scalars(settings, slots, place))
+        return partial(call, settings.variant.kernel, (packed_scalars(settings, slots, place),))
     compute, work = computing(settings, slots, place)
     store = kernels.half_copies.store
     return lambda *arrays: step_copies(arrays, False, compute, work, lambda to, values, _: store(to, values))

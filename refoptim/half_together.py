@@ -1,6 +1,6 @@
 """Steps of short parameters of 16 bits whose kernel takes shapes: on copies of many neighbours at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -8,9 +8,9 @@ import numpy as np
 from . import implementations, kernels
 from .arrays import Array
 from .cpu import Launch
-from .half_copies import draw_anew, draws_of, on_copies, step_copies, work_of
+from .half_copies import call, draw_anew, draws_of, on_copies, step_copies, work_of
 from .implementations import Settings, packed_scalars
-from .slots import Places, Run, Slots
+from .slots import Run, Slots
 
 # How many elements have copies at a time, if there are more: what a cache holds of them.
 SHARE = 1 << 18
@@ -61,7 +61,7 @@ def _step(settings: Settings, slots: Slots, run: Run, places: range, scalars: Ar
     together = partial(variant.together, **variant.typed(slots.real))
     parts = None if draws is None else [_parts(slots, run, filled, first, name) for name in ("", *variant.state)]
     arrays = slots.shared_arrays(first, places[-1] + 1, settings.state_of(slots))
-    compute, store = partial(_call, together, table, scalars), partial(_store, draws, parts)
+    compute, store = partial(call, together, (table, scalars)), partial(_store, draws, parts)
     return step_copies, (arrays, slots.has_wide_state, compute, work_of(settings, slots), store)
 
 
@@ -75,10 +75,6 @@ def _parts(slots: Slots, run: Run, places: list[int], first: int, name: str) -> 
         start, stop = (state.start_of(name, at) - state.start_of(name, first) for at in (place, place + 1))
         rows.append((start, stop, state.offsets[place] - state.offsets[run.first] - start))
     return np.array(rows, np.int64)
-
-
-def _call(together: Callable[..., None], places: Places, scalars: Array, *arrays: Array) -> None:
-    together(*arrays, places, scalars)
 
 
 def _store(draws: Array | None, parts: list[Array] | None, target: Array, values: Array, number: int) -> None:
