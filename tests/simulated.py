@@ -5,21 +5,25 @@ all in a process with a cache of its own: what is compiled later, for the CPU to
 """
 
 import json
+import shutil
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 import refoptim as optim
-from refoptim.kernels import factored, factored_gpu, folds_gpu, matmul_gpu, pairs, reductions, reductions_gpu
+from refoptim.kernels import caching, factored, factored_gpu, folds_gpu, matmul_gpu, pairs, reductions, reductions_gpu
 
 LANES, CHUNK, BAND = 4, 16, 4
 
 
 def shrink() -> None:
-    """Make trees, bands and tiles small."""
+    """Make trees, bands and tiles small. What knows nothing of them need not be compiled for that."""
+    changed = pairs, reductions, reductions_gpu, folds_gpu, factored, factored_gpu, matmul_gpu
+    copy_kernels_without({module.__name__.rpartition(".")[2] for module in changed})
     for module in (pairs, reductions, reductions_gpu, folds_gpu):
         module.LANES, module.CHUNK = LANES, CHUNK
     reductions.BLOCK = CHUNK * LANES
@@ -28,6 +32,19 @@ def shrink() -> None:
     factored_gpu.THREADS, factored_gpu.SEGMENT = 8, 16
     matmul_gpu.OWN, matmul_gpu.DEPTH = 2, 4
     matmul_gpu.SIDE, matmul_gpu._PADDED, matmul_gpu._LONGER = 8, 9, 5
+
+
+def copy_kernels_without(changed: set[str]) -> None:
+    """Copy what is compiled already to the folder of this process, but for kernels that these files are a part of."""
+    usual = Path(caching.__file__).parent / "__pycache__"
+    own = Path(reductions.dot_cpu.serial._cache.cache_path)
+    assert own != usual, "the kernels of other processes would be those of small trees: set NUMBA_CACHE_DIR"
+    own.mkdir(parents=True, exist_ok=True)
+    stems = {path.stem for path in usual.parent.glob("*.py")}
+    for entry in usual.glob("*.nbc"):
+        stem = entry.name.partition(".")[0]
+        if stem in stems and not changed & caching.parts(stem).keys() and not (own / entry.name).exists():
+            shutil.copyfile(entry, own / entry.name)
 
 
 SHAPES = [(5, 3), (7,), (2, 2, 3)]

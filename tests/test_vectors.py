@@ -42,10 +42,6 @@ def test_the_index_comes_out_as_it_is():
     assert generate.index(files) == (store.PACKAGED / "index.json").read_text(encoding="utf-8")
 
 
-def test_every_file_keeps_its_schema():
-    assert store.verify() == len(ALL) > 0
-
-
 def test_they_are_not_too_large():
     assert sum(path.stat().st_size for path in store.PACKAGED.glob("*.json")) < MOST
 
@@ -184,7 +180,8 @@ def test_a_changed_file_is_noticed(copied, what, by, again, error, words):
 
 
 def test_a_field_too_many_breaks_the_schema(copied):
-    change(copied, '"comment":"', '"colour":"red","comment":"')
+    # The first that is looked at.
+    change(copied, '"comment":"', '"colour":"red","comment":"', min(path.name for path in copied.glob("a*.json")))
     rehash(copied)
     with pytest.raises(store.StoreError):
         store.verify(copied)
@@ -212,7 +209,7 @@ def test_a_folder_without_vectors(tmp_path):
         (["list", "--filter", "nothing"], 2, "matches none"),
         (["show", "sgd.f32.probe.plain"], 0, '"algorithm": "SGD"'),
         (["show", "sgd"], 2, "there is no vector 'sgd'"),
-        (["verify"], 0, "all as they were made"),
+        (["verify"], 0, f"{len(ALL)} vectors, all as they were made"),
         (["verify", "--vectors", "not-there"], 1, "index.json"),
     ],
 )
