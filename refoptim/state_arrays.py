@@ -77,6 +77,11 @@ class StateArrays:
         assert shape is not None
         return self.device.array(self._part(name, place), self.dtype, shape)
 
+    def between(self, name: str, first: int, stop: int) -> Any:
+        """Return the parts of an array that belong to parameters from a first one on."""
+        offsets = self._offsets_of(name)
+        return self.arrays[name][offsets[first] : offsets[stop]]
+
     def shaped(self, name: str, place: int) -> Any:
         """Return a parameter's part of an array as kernels see it that take it in its shape."""
         return self._part(name, place).view(self.dtype).reshape(self.shape_of(name, place))
@@ -129,11 +134,6 @@ class StateArrays:
 
     def _part(self, name: str, place: int) -> Any:
         return self.between(name, place, place + 1)
-
-    def between(self, name: str, first: int, stop: int) -> Any:
-        """Return the parts of an array that belong to parameters from a first one on."""
-        offsets = self._offsets_of(name)
-        return self.arrays[name][offsets[first] : offsets[stop]]
 
     def _offsets_of(self, name: str) -> list[int]:
         return self._own_offsets.get(name, self.offsets)

@@ -18,6 +18,7 @@ import refoptim as optim
 from refoptim.kernels import caching, factored, factored_gpu, folds_gpu, matmul_gpu, pairs, reductions, reductions_gpu
 
 LANES, CHUNK, BAND = 4, 16, 4
+SHAPES = [(5, 3), (7,), (2, 2, 3)]
 
 
 def shrink() -> None:
@@ -45,9 +46,6 @@ def copy_kernels_without(changed: set[str]) -> None:
         stem = entry.name.partition(".")[0]
         if stem in stems and not changed & caching.parts(stem).keys() and not (own / entry.name).exists():
             shutil.copyfile(entry, own / entry.name)
-
-
-SHAPES = [(5, 3), (7,), (2, 2, 3)]
 
 
 def params(device, dtype=np.float64, shapes=SHAPES, seed=3):

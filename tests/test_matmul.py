@@ -179,10 +179,6 @@ def test_rounding_to_bfloat16_is_torchs():
     np.testing.assert_array_equal(ours, torch.tensor(x).bfloat16().float().numpy())
 
 
-if __name__ == "__main__":
-    json.dump([products(kind) for kind in KINDS], sys.stdout)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("rows", "columns"), [(6, 15), (12, 31), (6, 7), (48, 23), (6, 16), (7, 17), (1, 1)])
 def test_nothing_is_written_behind_a_product(rows, columns, dtype):
@@ -193,3 +189,7 @@ def test_nothing_is_written_behind_a_product(rows, columns, dtype):
     matmul.matmul(out, a, b)
     np.testing.assert_allclose(out, a @ b, **CLOSE[np.dtype(dtype).name])
     assert np.isnan(around[rows * columns :]).all()
+
+
+if __name__ == "__main__":
+    json.dump([products(kind) for kind in KINDS], sys.stdout)
