@@ -28,7 +28,8 @@ def round_cpu(bits):
 
 @gpu_kernel
 def round_gpu(bits):
-    for i in range(cuda.grid(1), bits.size, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < bits.size:
         bits[i] = _nearest_gpu(bits[i])
 
 

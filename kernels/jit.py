@@ -36,8 +36,8 @@ GRAIN = 16_384
 # How many parts short arrays have, and what the parts' elements are a multiple of.
 PARTS, UNIT = 8, 64
 
-# Threads of a block, and blocks of a grid over which a thread takes more than one turn.
-THREADS, MOST_BLOCKS = 256, 65_536
+# Threads of a block.
+THREADS = 256
 
 # Whether numba.cuda is its simulator, whose kernels take arrays for addresses, and whose arrays are NumPy's.
 SIMULATED = bool(vars(config)["ENABLE_CUDASIM"])
@@ -272,10 +272,9 @@ class GpuKernel:
         return cuda.jit(self.function)
 
     def launch(self, first: Any, *arguments: Any) -> None:
-        """Run over the first array. The host does not wait for the end."""
+        """Run with a thread for each element of the first array. The host does not wait for the end."""
         if first.size:
-            blocks, threads = grid(first.size)
-            self.run(min(blocks, MOST_BLOCKS), threads, first, *arguments)
+            self.run(*grid(first.size), first, *arguments)
 
     def run(self, blocks: Any, threads: Any, *arguments: Any) -> None:
         """Launch on a grid of one's own. The host does not wait for the end."""
@@ -322,7 +321,7 @@ def _silently_configured(dispatcher: Any, *configuration: Any) -> Any:
 
 
 def gpu_kernel(loop: Callable[..., None]) -> GpuKernel:
-    """Compile a kernel that is no rule's, such as a grid-stride loop, for CUDA when it is first launched."""
+    """Compile a kernel that is no rule's for CUDA when it is first launched."""
     assert isinstance(loop, FunctionType)
     return GpuKernel(loop)
 

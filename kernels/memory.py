@@ -123,7 +123,8 @@ def assign(target: Any, source: Any) -> None:
 @gpu_kernel
 def convert_gpu(target, source):
     """Copy numbers of one type into an array of another, those of 16 bits by their bits."""
-    for i in range(cuda.grid(1), target.size, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < target.size:
         move(target, source, i)
 
 

@@ -230,7 +230,7 @@ class Slots:
 
     def _fill(self, names: tuple[str, ...], values: Mapping[str, float]) -> None:
         """Write the initial values of state that has not begun: the only place that knows them all is the step."""
-        if self.host is not None:
+        if self.hosts is None and self.host is not None:
             return
         places = [None] if self.hosts is None else [place for place, host in enumerate(self.hosts) if host is None]
         for name in names:

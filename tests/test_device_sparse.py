@@ -219,6 +219,17 @@ def signatures(kind):
     }
 
 
+@pytest.mark.parametrize("size", [1, 700, 2**24 + 1, 2**33])
+def test_every_element_has_a_thread(monkeypatch, size):
+    launched = []
+    monkeypatch.setattr(fill_gpu, "run", lambda *arguments: launched.append(arguments))
+    array = np.broadcast_to(np.float32(0), size)
+    fill_gpu.launch(array, 1.0)
+    ((blocks, threads, first, value),) = launched
+    assert (blocks - 1) * threads < size <= blocks * threads
+    assert (first is array, value) == (True, 1.0)
+
+
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 @pytest.mark.parametrize("name", signatures("float32"))

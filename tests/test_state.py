@@ -132,3 +132,10 @@ def test_state_that_does_not_start_with_zeros(dtype, differentiable):
     for expected in (0.5, 0.25):
         opt.step()
         np.testing.assert_array_equal(opt.state[a]["momentum_buffer"], np.full(2, expected * one))
+    # The other one keeps its state.
+    for forget in (lambda: opt.state.pop(a), lambda: opt.state[a].clear()):
+        before = opt.state[b]["momentum_buffer"].copy()
+        forget()
+        opt.step()
+        np.testing.assert_array_equal(opt.state[a]["momentum_buffer"], np.full(2, 0.5 * one))
+        np.testing.assert_array_equal(opt.state[b]["momentum_buffer"], before * 0.5)
