@@ -16,10 +16,10 @@ from refoptim.kernels.addresses import address_of, array_of, call
 from refoptim.kernels.arithmetic import fma, maximum, sqrt, unpack, widen
 from refoptim.kernels.factored import count_bands
 from refoptim.kernels.jit import GRAIN, Row, cpu_kernel, cpu_part, cpu_rule, cpu_tasks, gpu_kernel, gpu_rule
-from refoptim.kernels.memory import launch, on_gpu, temporaries
+from refoptim.kernels.memory import on_gpu, temporaries
 from refoptim.kernels.pairs import CHUNK, rounded
 from refoptim.kernels.parts import keep, part
-from refoptim.kernels.reductions import sum_of_magnitudes, sum_of_squares
+from refoptim.kernels.reductions import room_for_sums, sum_of_magnitudes, sum_of_squares
 from refoptim.kernels.reductions_gpu import magnitudes, squares, total
 from refoptim.kernels.strips import gpu_elementwise
 from refoptim.kernels.whole_sums import sums_at, whole_dot, whole_squares
@@ -214,27 +214,31 @@ def _short_step_size(theta, update, calls, h):
 
 
 def _step_vector(theta: Any, g: Any, variance: Any, h: Scalars, kind: Any) -> None:
-    u = np.empty(theta.shape, kind)
+    # All memory is asked for before the state changes.
+    u, room = np.empty(theta.shape, kind), room_for_sums(theta)
+    parameter = sum_of_squares(theta, room)
     adafactor_direction_cpu(u, g, variance, np.array(h, kind))
-    h = h._replace(step_size=h.sign * math.sqrt(_squared_step_size(theta, sum_of_squares(u), h)))
-    adafactor_update_cpu(theta, u, np.array(h, kind))
+    squared = _squared_step_size(parameter, sum_of_squares(u, room), theta.size, h)
+    adafactor_update_cpu(theta, u, np.array(h._replace(step_size=h.sign * math.sqrt(squared)), kind))
 
 
 def _step_matrix(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scalars, kind: Any) -> None:
-    rows, columns = factored.factors(g, row_var, col_var, h.kept, h.fresh, h.eps)
-    most = _most(h)
-    sums = factored.scaled_squares(g, rows, columns, most)
-    squared = _squared_step_size(theta, sum_of_magnitudes(sums), h)
+    moments, most = (row_var.copy(), col_var.copy()), _most(h)
+    rows, columns = factored.factors(g, *moments, h.kept, h.fresh, h.eps)
+    update = sum_of_magnitudes(factored.scaled_squares(g, rows, columns, most))
+    squared = _squared_step_size(sum_of_squares(theta.reshape(-1)), update, theta.size, h)
     if squared == 0:
         # Factors may be infinite, and 0 times infinity is not 0.
         rows[...] = columns[...] = most = 0.0
     rows *= squared
-    scalars = factored.StepScalars(h.sign, math.sqrt(squared) * most, h.decay)
-    factored.step_all(theta, g, rows, columns, np.array(scalars, kind))
+    scalars = np.array(factored.StepScalars(h.sign, math.sqrt(squared) * most, h.decay), kind)
+    # Only now, when nothing is left that needs memory.
+    row_var[...], col_var[...] = moments
+    factored.step_all(theta, g, rows, columns, scalars)
 
 
-def _squared_step_size(theta: Any, update: float, h: Scalars) -> float:
-    return squared_step_size(sum_of_squares(theta.reshape(-1)), update, theta.size, h.rho, h.eps_of_size, h.d)
+def _squared_step_size(parameter: float, update: float, size: int, h: Scalars) -> float:
+    return squared_step_size(parameter, update, size, h.rho, h.eps_of_size, h.d)
 
 
 def _most(h: Scalars) -> float:
@@ -247,7 +251,7 @@ def _step_vector_on_gpu(theta: Any, g: Any, variance: Any, h: Scalars, kind: Any
         adafactor_direction_cpu(u, g, variance, np.array(h, kind))
         squared = _squared_on_gpu(theta, total(squares, [u], empty), h, empty)
         numbers = empty(2, kind)
-        launch(_update_scalars_gpu, 1, 1, numbers, squared, h.sign, h.decay)
+        _update_scalars_gpu.run(1, 1, numbers, squared, h.sign, h.decay)
         adafactor_update_gpu.launch(theta, u, Row(UpdateScalars, numbers))
 
 
@@ -264,7 +268,7 @@ def _step_matrix_on_gpu(theta: Any, g: Any, row_var: Any, col_var: Any, h: Scala
 def _squared_on_gpu(theta: Any, update: Any, h: Scalars, empty: Any) -> Any:
     """Return the square of the step size, given the sum of the update's squares, as an array on the GPU."""
     squared, parameter = empty(1), total(squares, [theta.reshape(-1)], empty)
-    launch(_squared_gpu, 1, 1, squared, parameter, update, float(theta.size), h.rho, h.eps_of_size, h.d)
+    _squared_gpu.run(1, 1, squared, parameter, update, float(theta.size), h.rho, h.eps_of_size, h.d)
     return squared
 
 

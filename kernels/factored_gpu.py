@@ -13,7 +13,6 @@ from refoptim.kernels.factored import BAND, LANES, StepScalars, moment, scaled_s
 from refoptim.kernels.folds_gpu import fold, square_taken
 from refoptim.kernels.jit import GpuKernel, cuda, gpu_kernel, gpu_part, gpu_rule
 from refoptim.kernels.lanes_gpu import ROWS, aligned, begun, lanes_of_a_thread, take_few, take_rows
-from refoptim.kernels.memory import launch
 from refoptim.kernels.pairs import add, rounded
 from refoptim.kernels.strips import step as step_one
 from refoptim.kernels.strips import step_strip
@@ -199,7 +198,7 @@ def factors(g: Any, row_var: Any, col_var: Any, kept: float, fresh: float, eps: 
     _start(column_bands_gpu, matrices * bands * -(-width // own), g.reshape(-1), whole, band_sums, height)
     _start(column_factors_gpu, matrices * width, columns, band_sums, col_var, height, kept, fresh)
     _start(row_moments_gpu, matrices * bands, rows, moment_sums, row_var, width, kept, fresh)
-    launch(row_factors_gpu, matrices, min(THREADS, height), rows, moment_sums, eps)
+    row_factors_gpu.run(matrices, min(THREADS, height), rows, moment_sums, eps)
     return rows, columns
 
 
@@ -222,14 +221,14 @@ def step_all(
     if width % strip or not aligned(*arrays):
         strip = 0
     blocks = matrices * height * -(-width // SEGMENT)
-    launch(step_gpu, blocks, min(THREADS, -(-width // (strip or 1))), *arrays, strip, rows, squared, most, h)
+    step_gpu.run(blocks, min(THREADS, -(-width // (strip or 1))), *arrays, strip, rows, squared, most, h)
 
 
 def _sum_rows(kernel: GpuKernel, arrays: Any, sums: Any, *others: Any) -> None:
     own = lanes_of_a_thread([x.dtype.itemsize for x in arrays])
     whole = arrays[0].shape[2] % own == 0 and aligned(*arrays)
-    launch(kernel, -(-sums.size // own), (LANES // own, own), *arrays, whole, *others, sums)
+    kernel.run(-(-sums.size // own), (LANES // own, own), *arrays, whole, *others, sums)
 
 
 def _start(kernel: GpuKernel, threads: int, *arguments: Any) -> None:
-    launch(kernel, -(-threads // THREADS), min(THREADS, threads), *arguments)
+    kernel.run(-(-threads // THREADS), min(THREADS, threads), *arguments)

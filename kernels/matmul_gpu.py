@@ -15,7 +15,6 @@ from numba.extending import intrinsic, overload
 
 from refoptim.kernels.arithmetic import fma
 from refoptim.kernels.jit import GpuKernel, cuda, gpu_kernel, gpu_part
-from refoptim.kernels.memory import launch
 
 OWN = 8  # elements of a thread, down and across
 DEPTH = 16  # terms that are loaded at a time, and threads of a block, down and across
@@ -198,10 +197,10 @@ def transpose(out: Any, a: Any) -> None:
     """Write a.T into out."""
     rows, columns = a.shape
     if a.size:
-        launch(transpose_gpu, -(-rows // DEPTH) * -(-columns // DEPTH), (DEPTH, DEPTH), out, a)
+        transpose_gpu.run(-(-rows // DEPTH) * -(-columns // DEPTH), (DEPTH, DEPTH), out, a)
 
 
 def _launch(kernel: GpuKernel, out: Any, *factors: Any) -> None:
     rows, columns = out.shape
     if out.size:
-        launch(kernel, (-(-columns // SIDE), -(-rows // SIDE)), (DEPTH, DEPTH), out, *factors)
+        kernel.run((-(-columns // SIDE), -(-rows // SIDE)), (DEPTH, DEPTH), out, *factors)

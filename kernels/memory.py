@@ -1,4 +1,4 @@
-"""Arrays wherever they lie: NumPy's on the CPU, numba.cuda's on a GPU. What allocates, copies and launches there.
+"""Arrays wherever they lie: NumPy's on the CPU, numba.cuda's on a GPU. What allocates and copies there.
 
 Everything happens on the stream of :func:`refoptim.kernels.jit.on_stream`; only ``to_host`` waits for it.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from refoptim.kernels.elements import move
 from refoptim.kernels.half import as_bits
-from refoptim.kernels.jit import GpuKernel, cuda, current_stream, gpu_kernel
+from refoptim.kernels.jit import cuda, current_stream, gpu_kernel
 
 # Temporaries that no step uses at the moment, by device, stream, shape and dtype.
 _unused: dict[tuple[Any, ...], list[Any]] = {}
@@ -73,7 +73,7 @@ def temporaries(like: Any) -> Iterator[Callable[..., Any]]:
 
 def release_temporaries() -> None:
     """Free the temporaries that are kept. No CUDA graph that was captured from steps may be launched afterwards."""
-    for arrays in _unused.values():
+    for arrays in list(_unused.values()):  # other threads add to them
         arrays.clear()
 
 
@@ -126,8 +126,3 @@ def convert_gpu(target, source):
     i = cuda.grid(1)
     if i < target.size:
         move(target, source, i)
-
-
-def launch(kernel: GpuKernel, blocks: Any, threads: Any, *arguments: Any) -> None:
-    """Launch a kernel that does not go over an array element by element, with so many blocks of so many threads."""
-    kernel.run(blocks, threads, *arguments)

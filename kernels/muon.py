@@ -12,7 +12,7 @@ from refoptim.kernels.arithmetic import fma, maximum, unpack, widen
 from refoptim.kernels.bfloat16 import round_to_bfloat16
 from refoptim.kernels.jit import cpu_kernel, cpu_part, cpu_rule, cpu_tasks
 from refoptim.kernels.matmul import LINE, gram, matmul, small_product_cpu, transposed
-from refoptim.kernels.memory import on_gpu, temporaries
+from refoptim.kernels.memory import assign, on_gpu, temporaries
 from refoptim.kernels.pairs import CHUNK
 from refoptim.kernels.parts import keep, part, shaped
 from refoptim.kernels.reductions import norm
@@ -204,23 +204,15 @@ def _step(theta: Any, grad: Any, buffer: Any, scalars: Any, kind: Any, rounded: 
     h = Scalars(*scalars.tolist())
     rows, columns = theta.shape
     size = 0.2 * math.sqrt(max(rows, columns)) if h.match_rms else math.sqrt(max(1.0, rows / columns))
-    if on_gpu(theta):
-        _reserve(theta, kind)
     with np.errstate(all="ignore"), temporaries(theta) as empty:
-        u = empty((rows, columns), kind)
-        muon_direction_cpu(u.reshape(-1), grad.reshape(-1), buffer.reshape(-1), scalars)
+        # The state is written last, when nothing is left that needs memory.
+        u, momentum = empty((rows, columns), kind), empty((rows, columns), buffer.dtype)
+        assign(momentum, buffer)
+        muon_direction_cpu(u.reshape(-1), grad.reshape(-1), momentum.reshape(-1), scalars)
         x = _orthogonal(rounded(u), h, scalars.astype(kind), rounded, empty)
         scalars = np.array(h._replace(step_size=h.step_size * size), scalars.dtype)
+        assign(buffer, momentum)
         muon_update_cpu(theta.reshape(-1), x.reshape(-1), scalars)
-
-
-def _reserve(theta: Any, kind: Any) -> None:
-    """Allocate what a step takes as temporaries, so that a GPU that has no room says so before anything changes."""
-    rows, columns = theta.shape
-    side, turned = min(rows, columns), [(columns, rows)] * 2 if rows > columns else []
-    with temporaries(theta) as empty:
-        for shape in [(rows, columns)] * 2 + turned + [(side, side)] * 2:
-            empty(shape, kind)
 
 
 def _orthogonal(u: Any, h: Scalars, scalars: Any, rounded: Any, empty: Any) -> Any:

@@ -109,7 +109,12 @@ def _sum_on_gpu(term: gpu.Term, x: Any) -> tuple[float, float]:
         return gpu.numbers(gpu.total(term, [x], empty))
 
 
-def _dot(x: Any, y: Any) -> tuple[float, float]:
+def room_for_sums(x: Any) -> Any:
+    """Return memory for the sums of an array's chunks."""
+    return np.empty((2, -(-x.size // CHUNK)))
+
+
+def _dot(x: Any, y: Any, room: Any = None) -> tuple[float, float]:
     """Return the sum of the products of two flat arrays as a pair.
 
     Short arrays are summed as float64, which they are in the sum anyway: one compiled loop serves all their types.
@@ -117,7 +122,7 @@ def _dot(x: Any, y: Any) -> tuple[float, float]:
     if x.size <= CHUNK:
         wide = x.astype(np.float64)
         x, y = wide, wide if y is x else y.astype(np.float64)
-    high, low = np.empty((2, -(-x.size // CHUNK)))
+    high, low = room_for_sums(x) if room is None else room
     dot_cpu.run(high.size, TURN, x.nbytes, as_bits(x), as_bits(y), high, low)
     return sum_of_chunks(high, low)
 
@@ -126,7 +131,7 @@ def _magnitudes(x: Any) -> tuple[float, float]:
     """Return the sum of a flat array's elements without their signs as a pair. A product with 1 is exact."""
     if x.size <= CHUNK:
         return _dot(np.abs(x.astype(np.float64)), np.ones(x.size))
-    high, low = np.empty((2, -(-x.size // CHUNK)))
+    high, low = room_for_sums(x)
     magnitudes_cpu.run(high.size, TURN, x.nbytes, as_bits(x), high, low)
     return sum_of_chunks(high, low)
 
@@ -152,16 +157,19 @@ def _largest(x: Any) -> float:
     return float(np.abs(widened(x)).max(initial=0.0))
 
 
-def dot(x: Any, y: Any) -> float:
-    """Return the sum of the products of two flat arrays of one size, both NumPy's or both on the GPU."""
+def dot(x: Any, y: Any, room: Any = None) -> float:
+    """Return the sum of the products of two flat arrays of one size, both NumPy's or both on the GPU.
+
+    On the CPU ``room`` may be what :func:`room_for_sums` has returned for them.
+    """
     if x.shape != y.shape:
         raise ValueError(f"a dot product takes two arrays of one size, but got shapes {x.shape} and {y.shape}")
-    return rounded(*(_sum_on_gpu(gpu.products(y), x) if on_gpu(x) else _dot(x, y)))
+    return rounded(*(_sum_on_gpu(gpu.products(y), x) if on_gpu(x) else _dot(x, y, room)))
 
 
-def sum_of_squares(x: Any) -> float:
+def sum_of_squares(x: Any, room: Any = None) -> float:
     """Return the sum of the squares of a flat array's elements."""
-    return dot(x, x)
+    return dot(x, x, room)
 
 
 def sum_of_magnitudes(x: Any) -> float:

@@ -13,7 +13,7 @@ from refoptim.kernels import folds_gpu
 from refoptim.kernels.half import as_bits
 from refoptim.kernels.jit import GpuKernel
 from refoptim.kernels.lanes_gpu import aligned, lanes_of_a_thread
-from refoptim.kernels.memory import convert_gpu, launch, temporaries, to_gpu, to_host
+from refoptim.kernels.memory import convert_gpu, temporaries, to_gpu, to_host
 from refoptim.kernels.pairs import CHUNK, EXACT_SQUARES, LANES, rounded
 
 # What adds the terms of an array up: it writes the sums of its chunks into columns, from this one on.
@@ -112,10 +112,10 @@ def norm_into(norm: Any, x: Any, empty: Empty, least: float = 0.0) -> None:
     sums = total(squares, [x], empty)
     if x.dtype.itemsize < sums.dtype.itemsize:
         # float64 has room for the squares of all other types.
-        launch(folds_gpu.root_gpu, 1, 1, norm, sums, least)
+        folds_gpu.root_gpu.run(1, 1, norm, sums, least)
     else:
         found = extremes(x, empty)
-        launch(folds_gpu.norm_gpu, 1, 1, norm, sums, found, total(scaled_squares(found), [x], empty), least)
+        folds_gpu.norm_gpu.run(1, 1, norm, sums, found, total(scaled_squares(found), [x], empty), least)
 
 
 def norm(arrays: Sequence[Any], p: float) -> float:
@@ -149,7 +149,7 @@ def _joined(kernel: GpuKernel, found: Any, empty: Empty) -> Any:
     """Return one column, given what chunks have."""
     while found.shape[1] > 1:
         pairs, found = found, empty((2, -(-found.shape[1] // LANES)))
-        launch(kernel, found.shape[1], LANES // lanes_of_a_thread([pairs.dtype.itemsize]), pairs, found)
+        kernel.run(found.shape[1], LANES // lanes_of_a_thread([pairs.dtype.itemsize]), pairs, found)
     return found
 
 
@@ -157,7 +157,7 @@ def _launch(kernel: GpuKernel, arrays: Sequence[Any], *others: Any) -> None:
     """Launch a kernel of chunks: a block has one, and of its lanes a thread those that one load fills."""
     arrays = list(map(as_bits, arrays))
     threads = LANES // lanes_of_a_thread([x.dtype.itemsize for x in arrays])
-    launch(kernel, _chunks(arrays[0].size), threads, *arrays, aligned(*arrays), *others)
+    kernel.run(_chunks(arrays[0].size), threads, *arrays, aligned(*arrays), *others)
 
 
 def _chunks(size: int) -> int:

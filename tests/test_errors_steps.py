@@ -2,6 +2,7 @@
 
 import copy
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -134,3 +135,49 @@ def test_numbers_of_a_loaded_state_are_checked(name, key, value, kind):
     with pytest.raises(kind):
         opt.load_state_dict(saved)
     assert repr(opt.state_dict()) == before
+
+
+# Parameters that threads share, of each class whose steps need arrays on the way.
+IN_NEED = [
+    (optim.Muon, (300, 400)),
+    (optim.Muon, (400, 300)),
+    (partial(optim.Muon, dialect="torch"), (300, 400)),
+    (optim.Adafactor, (200_000,)),
+    (optim.Adafactor, (300, 500)),
+    (optim.Adafactor, (3, 400, 200)),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(("make", "shape"), IN_NEED)
+def test_without_memory_for_what_a_step_needs_nothing_changes(make, shape, dtype, monkeypatch):
+    draw, allocate = np.random.default_rng(0), np.empty
+    p = Parameter(draw.standard_normal(shape).astype(dtype))
+    optimizer = make([p])
+    p.grad = draw.standard_normal(shape).astype(dtype)
+    optimizer.step()
+    p.grad *= 2
+    before = saved(p, optimizer)
+    for room in range(100):
+        left = iter(range(room))
+
+        def empty(*arguments, left=left, **options):
+            if next(left, None) is None:
+                raise MemoryError
+            return allocate(*arguments, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(np, "empty", empty)
+            try:
+                optimizer.step()
+            except MemoryError:
+                assert saved(p, optimizer) == before, room
+            else:
+                break
+    assert room > 0
+    assert saved(p, optimizer) != before
+
+
+def saved(p, optimizer):
+    """Return the bytes of a parameter and of its state."""
+    return [p.data.tobytes(), *(np.asarray(value).tobytes() for value in optimizer.state[p].values())]

@@ -133,7 +133,7 @@ def test_state_that_does_not_start_with_zeros(dtype, differentiable):
         opt.step()
         np.testing.assert_array_equal(opt.state[a]["momentum_buffer"], np.full(2, expected * one))
     # The other one keeps its state.
-    for forget in (lambda: opt.state.pop(a), lambda: opt.state[a].clear()):
+    for forget in (lambda: opt.state.pop(a), opt.state[a].clear):
         before = opt.state[b]["momentum_buffer"].copy()
         forget()
         opt.step()
