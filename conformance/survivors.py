@@ -5,6 +5,7 @@ A mutant that is not here must be rejected, and one that is here must survive.
 
 _DIVIDED = "not lr_decay or not isfinite(lr) or (not isfinite(lr_decay))"
 _VARIANCE = "fma(h.alpha, fma(-a, a, v), h.spread * distance * distance)"
+_KEPT = "-expm1(beta2_decay * log(t))"
 _RADAM = ("sign", "weight_decay", "decay", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "step_size")
 
 SURVIVORS: dict[str, tuple[str, ...]] = {
@@ -99,5 +100,15 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "adadelta: Adadelta._scalars: kernels.adadelta.scale_for(eps) -> eps",
     ),
     "A sign is 1 or -1.": tuple(f"sgd: sgd: h.sign < 0 -> {wrong}" for wrong in ("h.sign <= 0", "h.sign < 1")),
+    "In the first step old means are 0, whatever multiplies them; infinite options have no exact value.": (
+        f"adafactor: Adafactor._scalars: {_KEPT} if t > 1 else 0.0 -> {_KEPT}",
+        f"adafactor: Adafactor._scalars: {_KEPT} if t > 1 else 0.0 -> {_KEPT} if t > 1 else 1.0",
+        f"adafactor: Adafactor._scalars: {_KEPT} if t > 1 else 0.0 -> {_KEPT} if t > 1 else -1.0",
+        "adafactor: Adafactor._scalars: t > 1 -> t >= 1",
+        "adafactor: Adafactor._scalars: t > 1 -> t > 0",
+        "adafactor: Adafactor._scalars: t > 1 -> t + 1 > 1",
+        "adafactor: Adafactor._scalars: lr * weight_decay if weight_decay else 0.0 -> lr * weight_decay",
+    ),
+    "Options are True or False in the exams.": ("muon: Muon._options: bool(group['nesterov']) -> group['nesterov']",),
     "Any number below 0 says it.": ("adafactor: Adafactor._options: -1.0 -> -2.0",),
 }

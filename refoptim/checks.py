@@ -29,10 +29,17 @@ def check_least(what: str, value: Any, accept_nan: bool = False) -> None:
 
 
 def check_betas(betas: Any) -> None:
-    """Raise unless both are in [0, 1)."""
+    """Raise unless there are two, both in [0, 1)."""
     for index in (0, 1):
         if not 0.0 <= betas[index] < 1.0:
             raise ValueError(f"Invalid beta parameter at index {index}: {betas[index]}")
+    check_pair("betas", betas)
+
+
+def check_pair(name: str, values: Any) -> None:
+    """Raise unless there are two values."""
+    if len(values) != 2:
+        raise ValueError(f"{name} must be two values, but are {values}")
 
 
 def check_moments(options: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from math import isfinite
-from operator import index, length_hint
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from .objective import Measure, Objective, real_size
 from .optimizer import Optimizer, Params
 from .parameter import Parameter
 from .recycler import Recycler
-from .scalars import number
+from .scalars import integer, number
 
 if TYPE_CHECKING:  # it imports Numba
     from .kernels.measures import Measured
@@ -226,7 +226,7 @@ class Minimizer(Optimizer):
     def _check(self, options: dict[str, Any]) -> None:
         check_lr(options["lr"])
         for name in ("max_iter", "max_eval"):
-            index(options[name])
+            integer(name, options[name])
         search = options["line_search_fn"]
         if search not in (None, "strong_wolfe"):
             raise RuntimeError(f"only 'strong_wolfe' is supported, but line_search_fn is {search!r}")

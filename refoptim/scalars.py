@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from operator import index
 from struct import Struct
 from typing import Any
 
@@ -21,6 +22,14 @@ def number(name: str, value: Any) -> float:
     if isinstance(value, str) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} must be a number, but is {value!r}")
     return float(value)
+
+
+def integer(name: str, value: Any) -> int:
+    """Return an option as a Python int."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, but is {value!r}") from None
 
 
 def packed(numbers: tuple[float, ...], dtype: np.dtype[Any]) -> Array:

@@ -36,6 +36,25 @@ def close(got, expected, kind="torch float64"):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("options", [{"lr": math.inf}, {"beta2_decay": -math.inf}])
+@pytest.mark.parametrize("shape", [(3,), (2, 3)])
+def test_infinite_options_are_torchs(implementation, options, shape):
+    torch = pytest.importorskip("torch", reason="torch, whose numbers these are, is not installed")
+    draw = np.random.default_rng(2)
+    ours, theirs = (kind(draw.standard_normal(shape)) for kind in (Parameter, torch.tensor))
+    theirs.copy_(torch.tensor(ours.data))
+    optimizer = optim.Adafactor([ours], **options, **IMPLEMENTATIONS[implementation])
+    witness = torch.optim.Adafactor([theirs], **options)
+    for _ in range(3):
+        grad = draw.standard_normal(shape)
+        theirs.grad = torch.tensor(grad)
+        optimizer.step(grads=[grad])
+        witness.step()
+        assert np.isfinite(ours.data).all()
+        close(ours.data, theirs.numpy())
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("number", range(25))
 def test_trajectories_are_torchs(number, implementation):
     torch = pytest.importorskip("torch", reason="torch, whose numbers these are, is not installed")

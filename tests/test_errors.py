@@ -23,7 +23,7 @@ ADJUSTMENTS = "(None, 'original', 'match_rms_adamw')"
 THREE, STEPS = "Coefficients must be a tuple of exactly 3 values", "Number of steps must be less than 100"
 MATRICES = "Muon only supports 2D parameters whereas we found a parameter with size:"
 REAL = "SparseAdam does not support complex parameters"
-WOLFE, INTEGER = "only 'strong_wolfe' is supported", "'float' object cannot be interpreted as an integer"
+WOLFE, INTEGER = "only 'strong_wolfe' is supported", "must be an integer, but is 2.5"
 CONJUGATE = "CG needs line_search_fn='strong_wolfe': without it directions are not conjugate"
 METHODS = "Invalid method: 'newton'; use one of polak_ribiere, hager_zhang"
 TWICE = ({"fused": True, "foreach": True}, RuntimeError, "`fused` and `foreach` cannot be `True` together.")
@@ -69,6 +69,10 @@ def not_ordered(option, *values):
 def not_a_pair(option):
     short, single = ({option: (0.5,)}, IndexError, "tuple index out of range"), "'float' object is not subscriptable"
     return [short, ({option: 0.5}, TypeError, single)]
+
+
+def three(option, *values):
+    return [({option: values}, ValueError, f"{option} must be two values, but are {values}")]
 
 
 RATE = [*invalid("lr", "learning rate", -0.5, NAN), *not_ordered("lr", "a", None, [0.5])]
@@ -121,11 +125,15 @@ LATE_IN_TORCH = [
 OURS = [
     *rows("Adamax NAdam RAdam Adadelta RMSprop Rprop ASGD", TWICE, TRACED),
     *rows("SparseAdam Adafactor Muon", TWICE),
-    *rows("Adam AdamW", ({"betas": (0.5,) * 3}, ValueError, f"{BETAS}, but got (0.5, 0.5, 0.5)")),
+    *rows("Adam AdamW Adamax NAdam RAdam SparseAdam", *three("betas", 0.5, 0.5, 0.5)),
+    *rows("Rprop", *three("etas", 0.5, 1.5, 2.0), *three("step_sizes", 0.1, 1.0, 2.0)),
+    *rows("Adafactor", *three("eps", None, 0.1, 0.1)),
+    *rows("Muon", ({"ns_steps": 2.5}, TypeError, f"ns_steps {INTEGER}")),
+    *rows("Muon", ({"ns_steps": -1}, ValueError, "Number of steps should be >= 0 but is: -1")),
     *rows("LBFGS", ({"history_size": 0}, ValueError, "Invalid history_size: 0; it must be at least 1")),
-    *rows("LBFGS", ({"history_size": 2.5}, TypeError, INTEGER)),
-    *rows("LBFGS CG", ({"max_iter": 2.5}, TypeError, INTEGER)),
-    *rows("LBFGS CG", ({"max_eval": "3"}, TypeError, "'str' object cannot be interpreted as an integer")),
+    *rows("LBFGS", ({"history_size": 2.5}, TypeError, f"history_size {INTEGER}")),
+    *rows("LBFGS CG", ({"max_iter": 2.5}, TypeError, f"max_iter {INTEGER}")),
+    *rows("LBFGS CG", ({"max_eval": "3"}, TypeError, "max_eval must be an integer, but is '3'")),
     *rows("CG", *RATE, ({"line_search_fn": "armijo"}, RuntimeError, f"{WOLFE}, but line_search_fn is 'armijo'")),
     *rows("CG", ({"line_search_fn": None}, RuntimeError, CONJUGATE)),
     *rows("CG", ({"method": "newton"}, ValueError, METHODS)),

@@ -244,6 +244,17 @@ def test_a_decay_that_is_off_does_not_touch_an_infinite_parameter():
     assert np.isfinite(param.data.ravel()[1:]).all()
 
 
+@pytest.mark.parametrize("dialect", [None, "torch"])
+@pytest.mark.parametrize(("value", "meaning"), [(None, False), ("", False), ("yes", True), (2, True)])
+def test_nesterov_is_on_or_off(value, meaning, dialect):
+    params = [Parameter(np.eye(3, 4)) for _ in range(2)]
+    for param, nesterov in zip(params, (value, meaning), strict=True):
+        optimizer = optim.Muon([param], nesterov=nesterov, dialect=dialect)
+        for _ in range(2):
+            optimizer.step(grads=[np.arange(12.0).reshape(3, 4)])
+    assert params[0].data.tobytes() == params[1].data.tobytes()
+
+
 def test_the_formulas_rounding_is_the_kernels():
     bits = np.random.default_rng(1).integers(0, 2**32, 1000, np.uint32)
     x = bits.view(np.float32)

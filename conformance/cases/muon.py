@@ -86,6 +86,7 @@ PROGRAM_MUTANTS = tuple(
         ("Gram matrix not squared", "_orthogonal", "gram(factor, rounded(square))", "factor[...] = square"),
         ("the first matrix throughout", "_orthogonal", "x, product = rounded(product), x", "result = product"),
         ("one step less", "_orthogonal", "range(int(h.steps))", "range(int(h.steps) - 1)"),
+        ("momentum not kept", "_step", "assign(buffer, momentum)", "pass"),
         ("rows and columns exchanged", "_step", "rows / columns", "columns / rows"),
         ("no adjustment", "_step", "math.sqrt(max(1.0, rows / columns))", "1.0"),
         ("adjustment without root", "_step", "math.sqrt(max(1.0, rows / columns))", "max(1.0, rows / columns)"),

@@ -54,7 +54,8 @@ def adafactor(
     # Both are numbers. Exact ones that cannot be told apart are the same: either is right.
     alpha = xp.maximum(_rms(theta), epsilon2) * min(gamma, t**-0.5)
     u = alpha / xp.maximum(_rms(u) / d, 1) * u
-    return theta - gamma * lambda_ * theta - (-u if maximize else u), r, c, v
+    kept = theta - gamma * lambda_ * theta if lambda_ else theta
+    return kept - (-u if maximize else u), r, c, v
 
 
 def _rms(x: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import kernels
 from ..arrays import finfo
-from ..checks import check_newer_lr, given
+from ..checks import check_newer_lr, check_pair, given
 from ..formulas import adafactor as formulas
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
@@ -125,6 +125,7 @@ class Adafactor(Optimizer):
         ):
             if not fits:
                 raise ValueError(f"{what} but is: {value}")
+        check_pair("eps", eps)
         for param in options.get("params", ()):
             if param.dtype.kind == "c":
                 raise RuntimeError("Adafactor does not support complex parameters")
@@ -160,8 +161,10 @@ class Adafactor(Optimizer):
     def _scalars(self, options: _Options, host: Host) -> tuple[float, ...]:
         lr, beta2_decay, eps, eps_of_size, d, weight_decay, sign = options
         t = 1 if host is None else host["step"] + 1
-        kept, rho = -expm1(beta2_decay * log(t)), min(lr, t**-0.5)
-        return kernels.adafactor.Scalars(sign, kept, t**beta2_decay, rho, eps, eps_of_size, d, lr * weight_decay)
+        # An infinite lr means 1 / sqrt(t), and an infinite beta2_decay the first gradient: 0 times infinity is not 0.
+        kept = -expm1(beta2_decay * log(t)) if t > 1 else 0.0
+        decay = lr * weight_decay if weight_decay else 0.0
+        return kernels.adafactor.Scalars(sign, kept, t**beta2_decay, min(lr, t**-0.5), eps, eps_of_size, d, decay)
 
     def _powers(self, options: _Options) -> None:
         """Return None: the share of the old means is a power of the step count itself."""

@@ -141,7 +141,7 @@ class Adam(Optimizer):
         check_moments(options)
         floats = [isinstance(beta, float) for beta in options["betas"]]
         plain = [isinstance(beta, float | int | np.generic) for beta in options["betas"]]
-        if len(floats) != 2 or floats[0] != floats[1] or floats != plain:
+        if floats[0] != floats[1] or floats != plain:
             raise ValueError(f"betas must be either both floats or both Tensors, but got {options['betas']}")
         super()._check(options)
 

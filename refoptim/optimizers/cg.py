@@ -1,13 +1,13 @@
 """Nonlinear conjugate gradients."""
 
 from math import inf
-from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import kernels
 from ..buffers import Array
 from ..minimizer import Memory, Minimizer, steepest_t
 from ..optimizer import Params
+from ..scalars import integer
 
 if TYPE_CHECKING:  # it imports Numba
     from ..kernels.measures import Measured
@@ -91,7 +91,7 @@ class CG(Minimizer):
         defaults = {
             "lr": lr,
             "max_iter": max_iter,
-            "max_eval": max(2, index(max_iter) * 5 // 2) if max_eval is None else max_eval,
+            "max_eval": max(2, integer("max_iter", max_iter) * 5 // 2) if max_eval is None else max_eval,
             "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change,
             "method": method,

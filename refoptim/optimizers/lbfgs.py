@@ -1,12 +1,12 @@
 """L-BFGS."""
 
-from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import kernels
 from ..buffers import Array
 from ..minimizer import Memory, Minimizer, steepest_t
 from ..optimizer import Params
+from ..scalars import integer
 
 if TYPE_CHECKING:  # it imports Numba
     from ..kernels.measures import Measured
@@ -93,7 +93,7 @@ class LBFGS(Minimizer):
         defaults = {
             "lr": lr,
             "max_iter": max_iter,
-            "max_eval": max(2, index(max_iter) * 5 // 4) if max_eval is None else max_eval,
+            "max_eval": max(2, integer("max_iter", max_iter) * 5 // 4) if max_eval is None else max_eval,
             "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change,
             "history_size": history_size,
@@ -105,7 +105,7 @@ class LBFGS(Minimizer):
 
     def _check(self, options: dict[str, Any]) -> None:
         super()._check(options)
-        if index(options["history_size"]) < 1:
+        if integer("history_size", options["history_size"]) < 1:
             raise ValueError(f"Invalid history_size: {options['history_size']}; it must be at least 1")
 
     def _direction(self, group: dict[str, Any], memory: Memory, grad: "Measured", free: bool) -> "Measured":

@@ -9,7 +9,7 @@ from ..formulas import muon as formulas
 from ..formulas.bfloat16 import bfloat16
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
-from ..scalars import number
+from ..scalars import integer, number
 from ..slots import Host
 
 _ADJUSTMENTS = (None, "original", "match_rms_adamw")
@@ -132,6 +132,8 @@ class Muon(Optimizer):
             raise ValueError(f"Coefficients must be a tuple of exactly 3 values, but are {options['ns_coefficients']}")
         if not options["ns_steps"] <= _MOST_STEPS:
             raise ValueError(f"Number of steps must be less than 100, but is {options['ns_steps']}")
+        if not integer("ns_steps", options["ns_steps"]) >= 0:
+            raise ValueError(f"Number of steps should be >= 0 but is: {options['ns_steps']}")
         if options["adjust_lr_fn"] not in _ADJUSTMENTS:
             raise ValueError(
                 f"Adjust learning rate function {options['adjust_lr_fn']} is not supported: use one of {_ADJUSTMENTS}"
@@ -156,7 +158,7 @@ class Muon(Optimizer):
         return _Options(
             number("lr", group["lr"]),
             number("momentum", group["momentum"]),
-            group["nesterov"],
+            bool(group["nesterov"]),
             a,
             b,
             c,

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import kernels
-from ..checks import check_lr, given
+from ..checks import check_lr, check_pair, given
 from ..formulas import rprop as formulas
 from ..implementations import Variant
 from ..optimizer import Optimizer, Params
@@ -118,6 +118,8 @@ class Rprop(Optimizer):
         etas = options["etas"]
         if not 0.0 < etas[0] < 1.0 < etas[1]:
             raise ValueError(f"Invalid eta values: {etas[0]}, {etas[1]}")
+        for name in ("etas", "step_sizes"):
+            check_pair(name, options[name])
         super()._check(options)
 
     def _variant(self, group: dict[str, Any]) -> Variant:
