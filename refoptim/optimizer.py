@@ -123,6 +123,7 @@ class Optimizer(HookRegistry):
         """Move all parameters, their gradients and their state to a device, and return the optimizer.
 
         Options stay as they are. Arrays that ``p.data``, ``p.grad`` and ``state`` returned before show the old place.
+        What is there already stays where it is.
 
         Args:
             device: ``"cpu"``, ``"cuda"`` for the current GPU, or ``"cuda:1"``.

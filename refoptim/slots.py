@@ -314,8 +314,10 @@ class Slots:
         self.state.erase(place)
 
     def moved(self, device: Device) -> Callable[[], None]:
-        """Copy parameters and state arrays to another device. Until what this returns is called nothing has changed."""
+        """Copy parameters and state arrays to a device. Until what this returns is called nothing has changed."""
         self.catch_up()
+        if device is self.device and all(param.place is device for param in self.params):
+            return lambda: None
         occupy, move_state = gathered(self.params, device), self.state.moved(device)
 
         def move() -> None:

@@ -28,6 +28,18 @@ def test_the_cpu_by_name(name):
     assert p.data is data
 
 
+@pytest.mark.parametrize("make", [optim.Adam, optim.Adafactor, optim.LBFGS])
+def test_what_is_there_already_stays_where_it_is(make):
+    p, q = optim.Parameter([[1.0, 2.0]]), optim.Parameter([3.0])
+    optimizer = make([p, q])
+    p.grad, q.grad = np.ones((1, 2)), np.ones(1)
+    optimizer.step(lambda: 1.0)
+    before = [p.data, p.grad, *(value for value in optimizer.state[p].values() if isinstance(value, np.ndarray))]
+    optimizer.to("cpu")
+    after = [p.data, p.grad, *(value for value in optimizer.state[p].values() if isinstance(value, np.ndarray))]
+    assert all(map(np.shares_memory, before, after))
+
+
 @pytest.mark.parametrize(
     "name", ["gpu", "CUDA", "cuda:", "cuda:-1", "cuda:x", "cuda:0:1", "cpu:0", "", 0, None, "cuda:²"]
 )
