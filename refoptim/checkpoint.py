@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import dtype_name, is_half
+from .arrays import carries_derivatives, dtype_name, is_half
 from .half import MASTER
 from .implementations import Algorithm
 from .layout import Layout
@@ -176,10 +176,11 @@ def _checked_entry(
         for name in sorted(needed - present.keys()):
             raise KeyError(f"{name}: missing from the loaded state of parameter {number!r}, which has {list(present)}")
     checked: dict[Any, Any] = {}
+    traced = bool(group.get("differentiable"))
     for name, value in present.items():
-        if name in host:
+        if name in host and not (traced and carries_derivatives(value)):
             checked[name] = checked_number(name, value, host[name])
-        elif name in arrays and not (group.get("differentiable") and is_foreign(value)):
+        elif name in arrays and not (traced and is_foreign(value)):
             dtype = np.dtype(np.float32 if keeps_master else dtype_name(param.dtype))
             shape = shapes.get(name, param.shape)
             checked[name] = checked_array(f"{name} of parameter {number!r}", value, shape, dtype)

@@ -24,8 +24,8 @@ def _copied(value: Any) -> Any:
     # Arrays that carry derivatives cannot be copied without cutting them off, and are never changed in place.
     if is_foreign(value):
         return value
-    if isinstance(value, list):
-        return [_copied(item) for item in value]
+    if type(value) in (list, tuple):
+        return type(value)(map(_copied, value))
     return to_host(value) if on_gpu(value) else deepcopy(value)
 
 

@@ -134,6 +134,22 @@ def test_state_dict_keeps_traced_values_as_they_are():
     np.testing.assert_allclose(autograd.grad(loss)(0.05), autograd.grad(lambda lr: loss_after("Adam", {}, lr=lr))(0.05))
 
 
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_state_dict_keeps_traced_betas(kind):
+    torch = pytest.importorskip("torch", reason="torch, whose derivatives these are, is not installed")
+    theta = torch.tensor(START, requires_grad=True)
+    beta = torch.tensor(0.9, dtype=torch.float64, requires_grad=True)
+    p = Parameter(theta)
+    opt = optim.NAdam([p], betas=kind((beta * beta, 0.99)), differentiable=True)
+    for _ in range(2):
+        saved = opt.state_dict()
+        opt.load_state_dict(saved)
+        opt.step(grads=[2 * p.data])
+    assert type(saved["param_groups"][0]["betas"]) is kind
+    (derivative,) = torch.autograd.grad(p.data.sum(), beta)
+    assert derivative != 0
+
+
 def test_traced_parameters_cannot_be_loaded_into_a_plain_group():
     def loss(theta):
         p = Parameter(theta)
