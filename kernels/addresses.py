@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
+from refoptim.kernels.intrinsics import intrinsic
 
 
 def array_of(dtype: Any, dimensions: int = 1) -> Any:
@@ -27,7 +25,7 @@ def address_of(loop: Any, kinds: tuple[Any, ...]) -> int:
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
-@_intrinsic
+@intrinsic
 def call(typing_context, address, arguments):
     """Call a loop that was compiled for arguments of these types, and raise what it raises."""
     kinds = tuple(map(types.unliteral, arguments))

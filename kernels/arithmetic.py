@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from refoptim.kernels import operations
+from refoptim.kernels.intrinsics import intrinsic
 
 # The overloads are left to LLVM to inline, which it always does: with Numba's own inlining (inline="always") numba-cuda
 # took a variable that is handed to an overload after another use for undefined, and computed with 0.
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
@@ -97,7 +95,7 @@ def _round(exact: Fraction, kind: Callable[[float], Any]) -> Any:
         return kind(nearest)
 
 
-@_intrinsic
+@intrinsic
 def _fma(typing_context, a, b, c):
     widest = max(a, b, c, key=lambda argument: argument.bitwidth)
 
@@ -108,32 +106,32 @@ def _fma(typing_context, a, b, c):
     return widest(a, b, c), generate
 
 
-@_intrinsic
+@intrinsic
 def _sqrt(typing_context, x):
     return x(x), _generating(operations.sqrt)
 
 
-@_intrinsic
+@intrinsic
 def _maximum(typing_context, a, b):
     return a(a, a), _generating(operations.maximum)
 
 
-@_intrinsic
+@intrinsic
 def _minimum(typing_context, a, b):
     return a(a, a), _generating(operations.minimum)
 
 
-@_intrinsic
+@intrinsic
 def _limited(typing_context, x, least, most):
     return x(x, x, x), _generating(operations.limited)
 
 
-@_intrinsic
+@intrinsic
 def _absolute(typing_context, x):
     return x(x), _generating(operations.absolute)
 
 
-@_intrinsic
+@intrinsic
 def _by_sign(typing_context, x, negative, zero, positive):
     return x(x, x, x, x), _generating(operations.by_sign)
 
@@ -142,7 +140,7 @@ def _generating(operation: Callable[..., Any]) -> Callable[..., Any]:
     return lambda context, builder, signature, arguments: operation(builder, *arguments)
 
 
-@_intrinsic
+@intrinsic
 def _widen(typing_context, x, scalars):
     kind = scalars[0]
 
@@ -152,7 +150,7 @@ def _widen(typing_context, x, scalars):
     return kind(x, scalars), generate
 
 
-@_intrinsic
+@intrinsic
 def _unpack(typing_context, kind, scalars):
     record = types.UniTuple(scalars.dtype, len(kind.instance_class._fields))
 

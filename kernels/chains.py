@@ -6,13 +6,11 @@ Columns meet all rows strip by strip, two at a time, as float64 side by side, wh
 are too far apart for the processor to fetch them in advance, so that the loop asks for what comes soon.
 """
 
-from typing import Any
-
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import cpu_part
 from refoptim.kernels.lanes import add_product, fold, load, strip_of, vector, whole
 from refoptim.kernels.pairs import CHUNK, LANES
@@ -22,11 +20,8 @@ _ROWS = CHUNK // LANES
 # How many bytes of a row of lanes are a strip, and how many vectors ahead the memory is asked for one.
 STRIP, _AHEAD = 2 * LINE, 4
 
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
-
-@_intrinsic
+@intrinsic
 def _sum_strip(typing_context, lanes, x, columns, strip, ahead):
     """Write the sums of the products of x with two columns over a strip's lanes, which are all that the columns have.
 

@@ -4,14 +4,13 @@ The bits are those of :mod:`refoptim.kernels.lanes`. The difference is rounded t
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import cpu_part
 from refoptim.kernels.lanes import STRIP, add_product, fold, load_as_is, strip_of, whole, widened
 from refoptim.kernels.magnitudes import largest_chunk
@@ -22,9 +21,6 @@ _ROWS = CHUNK // LANES
 # Products of the gradient g, the last one b, their difference y and the direction d, as in ``cg.Products``. Polak and
 # Ribière take the first three; the fourth is the slope.
 PRODUCTS, FEW = ("gg", "bb", "gy", "dg", "yy", "dy", "dd"), 4
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 
 def _strip_with(products: Sequence[str]) -> Callable[..., None]:
@@ -71,7 +67,7 @@ def _strip_with(products: Sequence[str]) -> Callable[..., None]:
 
         return types.void(g, x, b, d, strip, lanes, largest), generate
 
-    return _intrinsic(generated)
+    return intrinsic(generated)
 
 
 _strip_with_few, _strip_with_all = _strip_with(PRODUCTS[:FEW]), _strip_with(PRODUCTS)

@@ -11,9 +11,9 @@ from typing import Any
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from refoptim.kernels.caching import cached
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jobs import (
     ADDRESS,
     AWAKE,
@@ -47,7 +47,6 @@ HELPER, OWNER = 0, -1
 HAS_FAILED, HAS_WAITED, FEW_ARE_AWAKE = 1, 2, 4
 
 _WORD, _HALF = ir.IntType(64), 0xFFFFFFFF
-_intrinsic: Any = intrinsic
 _njit: Any = njit
 # Tells the processor that this is a loop that waits.
 _PAUSES = {"x86_64": "llvm.x86.sse2.pause", "AMD64": "llvm.x86.sse2.pause"}
@@ -61,7 +60,7 @@ def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> A
     return cgutils.get_item_pointer(context, builder, kind, context.make_array(kind)(context, builder, array), [index])
 
 
-@_intrinsic
+@intrinsic
 def _load(typing_context, box, index):
     """Return what another thread may be writing."""
 
@@ -71,7 +70,7 @@ def _load(typing_context, box, index):
     return types.int64(box, index), generate
 
 
-@_intrinsic
+@intrinsic
 def _store(typing_context, box, index, value):
     """Write what another thread may be reading, after everything before."""
 
@@ -83,7 +82,7 @@ def _store(typing_context, box, index, value):
     return types.none(box, index, value), generate
 
 
-@_intrinsic
+@intrinsic
 def _add(typing_context, box, index, value):
     """Add to what other threads add to as well."""
 
@@ -94,7 +93,7 @@ def _add(typing_context, box, index, value):
     return types.int64(box, index, value), generate
 
 
-@_intrinsic
+@intrinsic
 def _swap(typing_context, box, index, old, new):
     """Replace a value if it is still the old one, and return whether it was."""
 
@@ -106,7 +105,7 @@ def _swap(typing_context, box, index, old, new):
     return types.boolean(box, index, old, new), generate
 
 
-@_intrinsic
+@intrinsic
 def _pause(typing_context):
     def generate(context, builder, signature, arguments):
         if _PAUSE is not None:
@@ -117,7 +116,7 @@ def _pause(typing_context):
     return types.none(), generate
 
 
-@_intrinsic
+@intrinsic
 def _call(typing_context, box, first, count):
     """Call the loop for some of its tasks, and return what is 0 if it has not raised."""
 

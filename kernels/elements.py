@@ -10,15 +10,14 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from refoptim.kernels import half, half_numbers
+from refoptim.kernels.intrinsics import intrinsic
 
 # The most bytes that one instruction moves for a thread; their address must be a multiple of it.
 ACCESS = 16
 
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 _I16, _I32 = ir.IntType(16), ir.IntType(32)
 
@@ -101,7 +100,7 @@ def _start(context, builder, x, value):
     return context.make_array(x)(context, builder, value).data if isinstance(x, types.Array) else value
 
 
-@_intrinsic
+@intrinsic
 def _move(typing_context, target, source, i):
     def generate(context, builder, signature, arguments):
         values = context.make_tuple(builder, types.Tuple((target, source)), arguments[:2])

@@ -4,19 +4,16 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
 from refoptim.kernels import half, philox
 from refoptim.kernels.arithmetic import unpack
 from refoptim.kernels.half_elements import Elements
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import GRAIN, cpu_loop, cpu_tasks
 from refoptim.kernels.philox import Draws, draw
 
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
-
-@_intrinsic
+@intrinsic
 def number(typing_context, x):
     """Return an element of an array as the number that it is, a float32 if it has 16 bits."""
     found = types.float32 if half.is_half(x) else x
@@ -29,7 +26,7 @@ def number(typing_context, x):
     return found(x), generate
 
 
-@_intrinsic
+@intrinsic
 def _put(typing_context, target, x, i):
     def generate(context, builder, signature, arguments):
         values, i = context.make_tuple(builder, types.Tuple((target, x)), arguments[:2]), arguments[2]
@@ -41,7 +38,7 @@ def _put(typing_context, target, x, i):
     return types.void(target, x, i), generate
 
 
-@_intrinsic
+@intrinsic
 def _put_drawn(typing_context, target, x, i, words):
     def generate(context, builder, signature, arguments):
         values, i = context.make_tuple(builder, types.Tuple((target, x)), arguments[:2]), arguments[2]

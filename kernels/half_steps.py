@@ -8,17 +8,14 @@ from typing import Any
 
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from refoptim.kernels import half
 from refoptim.kernels.calls import call_of, changed, results_of
 from refoptim.kernels.half_elements import Elements, Packs
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.pack_steps import nobodys, stage_of
 from refoptim.kernels.packs import AFTER, BEFORE, WHOLE, Pack
 from refoptim.kernels.philox import kind_of_words
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 # How many elements are stepped side by side, or after each other where they are of float32 too; and how far ahead the
 # memory is asked meanwhile: waiting for it would take longer than the step.
@@ -26,7 +23,7 @@ TWO_PACKS, BLOCK, AHEAD = Packs.count, 128, 1024
 
 
 def _asking(count: int) -> Any:
-    @_intrinsic
+    @intrinsic
     def ask(typing_context, arrays, i):
         def generate(context, builder, signature, arguments):
             Elements(context, builder, arrays, *arguments).ask_for(count)
@@ -63,7 +60,7 @@ def _begun(stages: list[Any], words: Any) -> Any:
     return types.Tuple([types.intp, words, *(stage.delayed for stage in stages)])
 
 
-@_intrinsic
+@intrinsic
 def nothing_begun(typing_context, rule, arrays, h, draws):
     """Return what :func:`begin` returns, but for an element that there is not."""
     words = kind_of_words(draws)
@@ -76,7 +73,7 @@ def nothing_begun(typing_context, rule, arrays, h, draws):
     return kind(rule, arrays, h, draws), generate
 
 
-@_intrinsic
+@intrinsic
 def begin(typing_context, rule, arrays, i, h, words):
     """Take two packs through the first stage of a rule, and return what the second one takes."""
     stages = _stages(typing_context, rule, arrays, h, words, BEFORE)
@@ -98,7 +95,7 @@ def begin(typing_context, rule, arrays, i, h, words):
     return _begun(stages, words)(rule, arrays, i, h, words), generate
 
 
-@_intrinsic
+@intrinsic
 def end(typing_context, rule, arrays, h, begun):
     """Take two packs that have begun through the second stage."""
     words = begun[1]
@@ -127,7 +124,7 @@ def _drawn(elements: Elements, words: Any, zero: Any, i: Any, result: int) -> An
 
 
 def _step(kind: type[Elements]) -> Any:
-    @_intrinsic
+    @intrinsic
     def step(typing_context, rule, arrays, i, h, words):
         kinds = _packs(typing_context, rule, arrays, h, words) if kind is Packs else [h[0]]
         calls = [call_of(typing_context, rule, len(arrays), h, each)[0] for each in kinds]
@@ -150,7 +147,7 @@ def _step(kind: type[Elements]) -> Any:
 step, step_packs = map(_step, (Elements, Packs))
 
 
-@_intrinsic
+@intrinsic
 def step_master(typing_context, rule, arrays, i, h):
     """Step element i of master weights, and round it to the parameters."""
     call, results = call_of(typing_context, rule, len(arrays) - 1, h)

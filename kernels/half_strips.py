@@ -13,19 +13,17 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from refoptim.kernels import half, half_numbers, philox
 from refoptim.kernels.arithmetic import unpack
 from refoptim.kernels.calls import call_of, changed
 from refoptim.kernels.elements import Strip, number, put
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import Row, cuda, gpu_rule, loaded, renamed
 from refoptim.kernels.operations import constant
 from refoptim.kernels.philox import Draws
 from refoptim.kernels.strips import RuleKernel, results_of, wide_of, width
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -253,22 +251,22 @@ def _blocks(builder: Any, draws: Sequence[Any], start: Any, wide: int) -> list[A
     return words
 
 
-@_intrinsic
+@intrinsic
 def _step_master(typing_context, rule, arrays, i, h):
     return _compile_master(typing_context, rule, arrays, i, h, 1)
 
 
-@_intrinsic
+@intrinsic
 def _step_master_strip(typing_context, rule, arrays, i, h):
     return _compile_master(typing_context, rule, arrays, i, h, wide_of(arrays))
 
 
-@_intrinsic
+@intrinsic
 def _step_drawn(typing_context, rule, arrays, i, h, draws):
     return _compile_drawn(typing_context, rule, arrays, i, h, draws, 1)
 
 
-@_intrinsic
+@intrinsic
 def _step_drawn_strip(typing_context, rule, arrays, i, h, draws):
     return _compile_drawn(typing_context, rule, arrays, i, h, draws, wide_of(arrays))
 

@@ -8,14 +8,12 @@ are LLVM's own vectors: 16 lanes go down the rows of a chunk, then the next 16. 
 processor to fetch them in advance, so that the loop asks for what is needed next.
 """
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import cpu_part
 from refoptim.kernels.operations import fma
 from refoptim.kernels.pairs import CHUNK, LANES
@@ -27,11 +25,8 @@ _ROWS = CHUNK // LANES
 # How many lanes are folded at a time.
 _LOADED = 8
 
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
-
-@_intrinsic
+@intrinsic
 def vector(typing_context, like, address):
     """Return the vector at an address, which is of the same type and size as another."""
 
@@ -45,7 +40,7 @@ def vector(typing_context, like, address):
     return like(like, address), generate
 
 
-@_intrinsic
+@intrinsic
 def _sum_strip(typing_context, lanes, x, y, strip, ahead):
     """Write the sums of the products of two vectors over a whole chunk and the lanes of one strip.
 
@@ -116,7 +111,7 @@ def add_product(builder, pair, a, b, is_exact):
     builder.store(builder.fadd(low, lost), pair[1])
 
 
-@_intrinsic
+@intrinsic
 def fold(typing_context, lanes, like):
     """Return what is left of pairs of lanes after the upper half was added to the lower half, again and again."""
     pair, is_exact = types.UniTuple(types.float64, 2), like.dtype.bitwidth < 64

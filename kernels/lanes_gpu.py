@@ -12,16 +12,14 @@ from typing import Any
 
 from numba import float64, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from refoptim.kernels.elements import ACCESS, Strip, number
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.strips import address
 
 # The rows of lanes that a thread has asked for at once.
 ROWS = 4
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 
 def lanes_of_a_thread(itemsizes: Sequence[int]) -> int:
@@ -83,7 +81,7 @@ def _elements(context, builder, arrays, value, i, count):
     return list(zip(*(strip.numbers(place, types.float64) for place in range(len(arrays)))))
 
 
-@_intrinsic
+@intrinsic
 def _begun(typing_context, arrays, first, second):
     pairs = types.UniTuple(types.float64, 2 * _count(arrays))
 
@@ -94,7 +92,7 @@ def _begun(typing_context, arrays, first, second):
     return pairs(arrays, first, second), generate
 
 
-@_intrinsic
+@intrinsic
 def _take_rows(typing_context, take, pairs, arrays, i, stride, h):
     taken, count = _taking(typing_context, take, arrays, h), _count(arrays)
 
@@ -115,7 +113,7 @@ def _take_rows(typing_context, take, pairs, arrays, i, stride, h):
     return pairs(take, pairs, arrays, i, stride, h), generate
 
 
-@_intrinsic
+@intrinsic
 def _take_few(typing_context, take, pairs, arrays, i, stop, h):
     taken = _taking(typing_context, take, arrays, h)
 

@@ -4,23 +4,18 @@ Without the sign, those of the larger number are the larger integer, and those o
 converted on the way, and LLVM takes many at a time, in whatever order.
 """
 
-from typing import Any
-
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from refoptim.kernels.half_arrays import number
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import cpu_part
 from refoptim.kernels.pairs import CHUNK
 
 _INTEGERS = {32: types.uint32, 64: types.uint64}
 
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
-
-@_intrinsic
+@intrinsic
 def _unsigned(typing_context, x):
     """Return the bits of a number without its sign."""
 
@@ -31,7 +26,7 @@ def _unsigned(typing_context, x):
     return _INTEGERS[x.bitwidth](x), generate
 
 
-@_intrinsic
+@intrinsic
 def _larger(typing_context, a, b):
     """Return the larger of two integers of one type."""
 
@@ -41,7 +36,7 @@ def _larger(typing_context, a, b):
     return a(a, b), generate
 
 
-@_intrinsic
+@intrinsic
 def _restored(typing_context, bits, like):
     """Return the number with these bits as float64."""
 

@@ -11,10 +11,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from refoptim.kernels import matmul_gpu as gpu
 from refoptim.kernels import operations
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import CpuTasks, cpu_loop, cpu_part, share
 from refoptim.kernels.memory import on_gpu
 
@@ -25,10 +25,8 @@ STRIPS = 8  # strips that stay in the cache while a band passes them
 # Waking the other threads takes as long as one thread needs for about this many terms.
 SERIAL_BELOW = 1_000_000
 
-_intrinsic: Any = intrinsic
 
-
-@_intrinsic
+@intrinsic
 def _compute_tile(typing_context, target, top, left, a, row, strips, strip):
     """Write into the target, from a place on: the rows of a from this one on, times a strip."""
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from refoptim.kernels.arithmetic import fma
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import GpuKernel, cuda, gpu_kernel, gpu_part
 
 OWN = 8  # elements of a thread, down and across
@@ -21,9 +22,6 @@ DEPTH = 16  # terms that are loaded at a time, and threads of a block, down and 
 SIDE = OWN * DEPTH
 # Longer rows, so that threads that write below each other write to different banks.
 _PADDED, _LONGER = SIDE + 1, DEPTH + 1
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 
 def add_term(sums: Any, rows: Any, columns: Any, down: Any, across: Any, k: Any) -> None:
@@ -68,12 +66,12 @@ def _compile(kinds, count):
     return types.none(*kinds), generate
 
 
-@_intrinsic
+@intrinsic
 def _add_term(typing_context, sums, rows, columns, down, across, k):
     return _compile((sums, rows, columns, down, across, k), 1)
 
 
-@_intrinsic
+@intrinsic
 def _add_terms(typing_context, sums, rows, columns, down, across):
     return _compile((sums, rows, columns, down, across), DEPTH)
 

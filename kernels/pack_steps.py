@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from refoptim.kernels import operations
 from refoptim.kernels.calls import call_of, changed, results_of
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.operations import bits_of, constant
 from refoptim.kernels.packs import AFTER, BEFORE, WHOLE, WIDTH, Delayed, Pack, struct
 from refoptim.kernels.prefetch import ask_for
@@ -24,9 +24,6 @@ from refoptim.kernels.prefetch import ask_for
 _ROUNDED = 8
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 
 def ends_with_quotient(rule: FunctionType) -> bool:
@@ -150,7 +147,7 @@ def _of_all_and_of_first(generator: Callable[..., Any]) -> tuple[Any, Any]:
 
     """
 
-    @_intrinsic
+    @intrinsic
     def of_all(typing_context, rule, arrays, i, h, waiting):
         result, generate = generator(typing_context, rule, arrays, h)
 
@@ -161,7 +158,7 @@ def _of_all_and_of_first(generator: Callable[..., Any]) -> tuple[Any, Any]:
 
         return result(rule, arrays, i, h, waiting), emit
 
-    @_intrinsic
+    @intrinsic
     def of_first(typing_context, rule, arrays, i, count, h, waiting):
         result, generate = generator(typing_context, rule, arrays, h)
 
@@ -227,7 +224,7 @@ begin, begin_first = _of_all_and_of_first(_before)
 end, end_first = _of_all_and_of_first(_after)
 
 
-@_intrinsic
+@intrinsic
 def ask(typing_context, arrays, i):
     """Have a pack of each array fetched, from element i on. There need not be one."""
 

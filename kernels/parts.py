@@ -1,17 +1,13 @@
 """Parts of flat arrays for compiled code, which cost nothing to make, and do not keep the array alive."""
 
-from typing import Any
-
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
+from refoptim.kernels.intrinsics import intrinsic
 
 
-@_intrinsic
+@intrinsic
 def part(typing_context, array, first, count):
     """Return so many elements, from the first one on, as an array that does not keep the other one alive.
 
@@ -29,7 +25,7 @@ def part(typing_context, array, first, count):
     return array(array, types.intp, types.intp), generate
 
 
-@_intrinsic
+@intrinsic
 def shaped(typing_context, array, first, shape):
     """Return the elements from the first one on as a C-contiguous array of a shape, like ``part``."""
     kind = types.Array(array.dtype, len(shape), "C")
@@ -47,7 +43,7 @@ def shaped(typing_context, array, first, shape):
     return kind(array, types.intp, types.UniTuple(types.intp, len(shape))), generate
 
 
-@_intrinsic
+@intrinsic
 def keep(typing_context, array):
     """Do nothing: an array that is named here is alive until then, and so are its parts."""
     return types.void(array), lambda context, builder, signature, arguments: context.get_dummy_value()

@@ -17,12 +17,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.operations import constant, everywhere
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 # By Salmon, Moraes, Dror and Shaw: "Parallel Random Numbers: As Easy as 1, 2, 3", 2011. Seven rounds pass all tests of
 # BigCrush; the ten that are usual are seven and a margin.
@@ -152,7 +149,7 @@ def kind_of_words(draws: Any) -> Any:
     return types.none if draws == types.none else types.voidptr
 
 
-@_intrinsic
+@intrinsic
 def draw(typing_context, draws, first, stop):
     """Draw for some elements, as :func:`fill` does; or, given None, nothing for all of them."""
     words = kind_of_words(draws)

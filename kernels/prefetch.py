@@ -5,8 +5,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import cpu_part
 
 LINE = 64  # bytes that the memory sends at once
@@ -29,11 +29,7 @@ def ask_for(builder: Any, start: Any, size: int, cache: int = 1) -> None:
         builder.call(fetch, [line, _FLAG(0), _FLAG(4 - cache), _FLAG(1)])
 
 
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
-
-
-@_intrinsic
+@intrinsic
 def _copy_lines(typing_context, z, x, count):
     """Copy so many lines."""
 

@@ -3,10 +3,8 @@
 from typing import Any
 
 from numba import types
-from numba.extending import intrinsic
 
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
+from refoptim.kernels.intrinsics import intrinsic
 
 
 def has(context: Any, feature: str) -> bool:
@@ -15,7 +13,7 @@ def has(context: Any, feature: str) -> bool:
     return f"+{feature}" in context.codegen().magic_tuple()[-1].split(",")
 
 
-@_intrinsic
+@intrinsic
 def use_whole_registers(typing_context):
     """Have the loops of the function that calls this use registers of 512 bits, if they lower no clock.
 

@@ -17,17 +17,15 @@ from types import FunctionType
 from typing import Any
 
 from numba import from_dtype, typeof, types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from refoptim.kernels import half_numbers
 from refoptim.kernels.arithmetic import unpack, widen
 from refoptim.kernels.calls import call_of, changed
 from refoptim.kernels.elements import ACCESS, Strip, number, put
 from refoptim.kernels.interrupts import imported
+from refoptim.kernels.intrinsics import intrinsic
 from refoptim.kernels.jit import SIMULATED, GpuKernel, Row, cuda, gpu_rule, grid, launch_with_numbers, loaded, renamed
-
-# Numba passes a typing context that the caller does not: to a type checker the two signatures do not agree.
-_intrinsic: Any = intrinsic
 
 
 class RuleKernel(GpuKernel):
@@ -188,12 +186,12 @@ def wide_of(arrays: Any) -> int:
     return width([x.dtype.bitwidth // 8 for x in arrays])
 
 
-@_intrinsic
+@intrinsic
 def _step(typing_context, rule, arrays, i, h):
     return _compile(typing_context, rule, arrays, i, h, 1)
 
 
-@_intrinsic
+@intrinsic
 def _step_strip(typing_context, rule, arrays, i, h):
     return _compile(typing_context, rule, arrays, i, h, wide_of(arrays))
 

@@ -25,7 +25,8 @@ def _copied(value: Any) -> Any:
     if is_foreign(value):
         return value
     if type(value) in (list, tuple):
-        return type(value)(map(_copied, value))
+        copies = map(_copied, value)
+        return tuple(copies) if type(value) is tuple else list(copies)
     return to_host(value) if on_gpu(value) else deepcopy(value)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .buffers import Array
+from .arrays import Array
 
 
 def number(name: str, value: Any) -> float:

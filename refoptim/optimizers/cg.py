@@ -4,7 +4,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import kernels
-from ..buffers import Array
+from ..arrays import Array
 from ..minimizer import Memory, Minimizer, steepest_t
 from ..optimizer import Params
 from ..scalars import integer

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import kernels
-from ..buffers import Array
+from ..arrays import Array
 from ..minimizer import Memory, Minimizer, steepest_t
 from ..optimizer import Params
 from ..scalars import integer
