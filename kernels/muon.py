@@ -223,7 +223,8 @@ def _orthogonal(u: Any, h: Scalars, scalars: Any, rounded: Any, empty: Any) -> A
     x = rounded(_divided(x, u.reshape(-1), h.eps, rounded, empty))
     side = min(rows, columns)
     square, factor = (empty((side, side), x.dtype) for _ in range(2))
-    product = empty(tuple(x.shape), x.dtype)
+    # Of a tall matrix x is a copy by now, unless it is a column.
+    product = u.reshape(x.shape) if tall and columns > 1 else empty(tuple(x.shape), x.dtype)
     for _ in range(int(h.steps)):
         gram(square, x)
         # A Gram matrix is symmetric: its square is the Gram matrix of itself.
@@ -239,7 +240,7 @@ def _divided(x: Any, u: Any, eps: float, rounded: Any, empty: Any) -> Any:
     """Return x over the norm of u, or over eps, if that is larger."""
     if not on_gpu(x):
         size = rounded(np.array([norm(u), eps], x.dtype))
-        return x / size.max()
+        return np.divide(x, size.max(), out=x)
     size = empty(1, x.dtype)
     norm_into(size, u, empty, eps)
     divide(x.reshape(-1), rounded(size))

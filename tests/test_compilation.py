@@ -269,6 +269,7 @@ def test_a_step_imports_its_own_kernels_and_neither_cuda_nor_torch(tmp_path):
         "chunks",
         "forks",
         "interrupts",
+        "intrinsics",
         "jit",
         "jobs",
         "kept",

@@ -122,8 +122,10 @@ EXTRA = {
     ("Adafactor", SHAPE): 1 / 16 + 1 / 64,
     # The update of a vector, which is limited by its own norm.
     ("Adafactor", (SIZE,)): 1,
-    # The matrix that is made orthogonal, its product, strips of it, and two square ones of its shorter side.
+    # The matrix that is made orthogonal, its product, strips of it, two square ones of its shorter side, and the new
+    # momentum, which becomes the state when nothing is left that needs memory.
     ("Muon", SHAPE): 5,
+    ("Muon", SHAPE[::-1]): 5,
 }
 
 

@@ -79,7 +79,7 @@ RULE_MUTANTS = tuple(
 PROGRAM_MUTANTS = tuple(
     RuleMutant(name, program, right, wrong)
     for name, program, right, wrong in (
-        ("not divided by the norm", "_divided", "x / size.max()", "x"),
+        ("not divided by the norm", "_divided", "np.divide(x, size.max(), out=x)", "x"),
         ("divided by eps", "_divided", "size.max()", "size[1]"),
         ("eps is no limit", "_divided", "size.max()", "size[0]"),
         ("eps added to the norm", "_divided", "size.max()", "size.sum()"),
