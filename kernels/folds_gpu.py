@@ -52,7 +52,7 @@ def _magnitude_taken(high, low, x, _):
 
 @gpu_part
 def _count_taken(high, low, x, _):
-    return _add_gpu(high, low, 1.0 if x != 0 else 0.0, 0.0)
+    return _add_gpu(high, low, float64(x != 0), 0.0)
 
 
 @gpu_part

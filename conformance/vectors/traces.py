@@ -5,6 +5,8 @@ error at one call does not spread through the problem, and nobody has to write t
 """
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +68,8 @@ def _value(kind: str, x: Array) -> tuple[float, Array]:
         weights = np.array([1.0, 4.0, 0.5, 2.0])[: x.size]
         neighbours = np.concatenate([x[1:], [0.0]]) * 0.25 + np.concatenate([[0.0], x[:-1]]) * 0.25
         grad = weights * x + neighbours - 1.0
-        return float(sum((0.5 * (grad - 1.0) * x).tolist())), grad
+        # Not sum(), which makes up for roundings from Python 3.12 on.
+        return float(reduce(add, 0.5 * (grad - 1.0) * x)), grad
     loss, grad = 0.0, np.zeros_like(x)
     for i in range(0, x.size, 2):
         a, b = x[i], x[i + 1]
