@@ -228,7 +228,6 @@ def test_an_unknown_adapter_is_told_what_there_is():
 
 def test_an_adapter_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "my_adapter.py").write_text("class Mine:\n    info = 'mine'\n")
-    (tmp_path / "my_broken.py").write_text("import nowhere_to_be_found\n")
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
     (tmp_path / "my_odd.py").write_text("nothing = dict\ndef bad():\n    raise OSError('no disk')\n")
@@ -237,12 +236,30 @@ def test_an_adapter_of_ones_own(tmp_path, monkeypatch):
         make("my_odd:nothing")
     with pytest.raises(UnknownAdapterError, match="'my_odd:bad' cannot be made: OSError: no disk"):
         make("my_odd:bad")
+    (tmp_path / "my_end.py").write_text("import sys\ndef leave():\n    sys.exit(0)\n")
+    with pytest.raises(UnknownAdapterError, match="'my_end:leave' cannot be made: SystemExit: 0"):
+        make("my_end:leave")
     with pytest.raises(UnknownAdapterError, match="no module 'my_adaptor'"):
         make("my_adaptor:Mine")
-    with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found") as found:
-        make("my_broken:Mine")
-    assert not isinstance(found.value, MissingLibraryError)
     assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("def (:", "SyntaxError: invalid syntax"),
+        ("raise OSError('no\\ndisk')", "OSError: no disk"),
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch, source, words):
+    (tmp_path / "my_broken.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownAdapterError) as found:
+        make("my_broken:Mine")
+    assert f"'my_broken:Mine': the module 'my_broken' cannot be imported: {words}" in str(found.value)
+    assert "\n" not in str(found.value)
 
 
 def test_a_missing_library_is_named():

@@ -46,6 +46,27 @@ def test_the_command(capsys, arguments, code, words):
     assert words in "".join(capsys.readouterr())
 
 
+LEAVING = """
+import sys
+from refoptim.conformance.runner.adapter import Base, Info
+
+class Leaving(Base):
+    info = Info("leaving", "1")
+
+    def start(self, problem):
+        sys.exit(0)
+"""
+
+
+def test_an_adapter_that_leaves_is_an_error(tmp_path, monkeypatch, capsys):
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--adapter", "leaving:Leaving", "--filter", "sgd.f32.dyadic.plain", "--json", "report.jsonl"]
+    assert cli.main(["check", *arguments]) == 3
+    assert "SystemExit: 0" in capsys.readouterr().out
+    assert '"complete": true' in Path("report.jsonl").read_text(encoding="utf-8")
+
+
 def test_damaged_vectors_of_the_package_are_a_failed_self_check(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(store, "PACKAGED", tmp_path)
     assert cli.main(["check", "--adapter", "refoptim"]) == 5

@@ -27,7 +27,7 @@ _PACKAGES = {"jax": "'jax[cpu]'", "sklearn": "scikit-learn"}
 
 
 class UnknownAdapterError(ValueError):
-    """There is no adapter of this name."""
+    """There is no adapter of this name, or what has it is none."""
 
 
 class MissingLibraryError(ImportError):
@@ -52,24 +52,29 @@ def make(name: str) -> Adapter:
         )
     try:
         found = getattr(_imported(module), attribute, None)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if name in NAMES and not missing.startswith("refoptim"):
+    except (Exception, SystemExit) as error:
+        missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+        if name in NAMES and missing and not missing.startswith("refoptim"):
             missing = missing.partition(".")[0]
             package = _PACKAGES.get(missing, missing)
             raise MissingLibraryError(f"the adapter {name!r} needs {missing}: pip install {package}") from error
-        if name not in NAMES and f"{module}.".startswith(f"{missing}."):
+        if missing and f"{module}.".startswith(f"{missing}."):
             raise UnknownAdapterError(f"{name!r}: there is no module {missing!r}") from error
-        raise
+        raise UnknownAdapterError(f"{name!r}: the module {module!r} cannot be imported: {_told(error)}") from error
     if found is None:
         raise UnknownAdapterError(f"{name!r}: the module {module!r} has no {attribute!r}")
     try:
         adapter = found()
-    except Exception as error:
-        raise UnknownAdapterError(f"{name!r} cannot be made: {type(error).__name__}: {error}") from error
-    if not hasattr(adapter, "info"):
+        is_adapter = hasattr(adapter, "info")
+    except (Exception, SystemExit) as error:
+        raise UnknownAdapterError(f"{name!r} cannot be made: {_told(error)}") from error
+    if not is_adapter:
         raise UnknownAdapterError(f"{name!r} is no adapter: it has no info, which says who answers")
     return adapter
+
+
+def _told(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _imported(module: str) -> ModuleType:

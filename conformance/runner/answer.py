@@ -30,7 +30,7 @@ def answer(adapter: Adapter, request: Mapping[str, Any]) -> Message:
         return seq | {"skipped": True, "reason": str(error)}
     except Rejected as error:
         return seq | {"rejected": True, "error": _described(error)}
-    except Exception as error:  # noqa: BLE001  whatever an implementation does is an answer
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever an implementation does is an answer
         return seq | {"errored": True, "error": _described(error) | {"traceback": traceback.format_exc()}}
 
 
@@ -44,7 +44,7 @@ def serve(adapter: Adapter, lines: Iterable[str], output: TextIO) -> None:
         output.flush()
 
 
-def _described(error: Exception) -> Message:
+def _described(error: BaseException) -> Message:
     return {"kind": type(error).__name__, "message": str(error)}
 
 
