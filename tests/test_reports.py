@@ -73,7 +73,7 @@ HOSTILE_REPORT = Report(
         (report(GOOD, BAD, ABSENT), "DOES NOT CONFORM: 1 of 2 vectors failed (1 mismatch)", ExitCode.MISMATCH),
         (report(*ALL), "DOES NOT CONFORM: 5 of 8 vectors", ExitCode.PROTOCOL),
         (report(GOOD, complete=False), "INCOMPLETE: the run ended early, after 1 result", ExitCode.PROTOCOL),
-        (report(ABSENT, SKIPPED), "NOTHING WAS JUDGED: 2 vectors", ExitCode.CONFORMS),
+        (report(ABSENT, SKIPPED), "NOTHING WAS JUDGED: 2 vectors", ExitCode.USAGE),
         (report(ABSENT), "NOTHING WAS JUDGED: 1 vector", ExitCode.USAGE),
         (report(), "NOTHING WAS JUDGED", ExitCode.USAGE),
     ],

@@ -80,6 +80,7 @@ class Odd(Base):
         (Unsupported("option:amsgrad"), Status.UNSUPPORTED),
         (Skip("issue 3"), Status.SKIPPED),
         (MemoryError(), Status.ERRORED),
+        (SystemExit(0), Status.ERRORED),
     ],
 )
 def test_an_adapter_that_raises(error, status):
@@ -146,11 +147,11 @@ REASON = Skipped("sgd.f32.*", "known", "https://example.org/1", date(2027, 1, 1)
 @pytest.mark.parametrize(
     ("adapter", "skips", "strict", "today", "status", "code"),
     [
-        ("refoptim", [REASON], False, date(2026, 1, 1), Status.SKIPPED, ExitCode.CONFORMS),
+        ("refoptim", [REASON], False, date(2026, 1, 1), Status.SKIPPED, ExitCode.USAGE),
         ("refoptim", [REASON], True, date(2026, 1, 1), Status.STALE, ExitCode.STALE),
         ("refoptim", [REASON], True, date(2027, 1, 1), Status.STALE, ExitCode.STALE),
         ("refoptim", [REASON._replace(id="adam*")], True, date(2026, 1, 1), Status.CONFORMS, ExitCode.CONFORMS),
-        (None, [REASON], True, date(2026, 1, 1), Status.SKIPPED, ExitCode.CONFORMS),
+        (None, [REASON], True, date(2026, 1, 1), Status.SKIPPED, ExitCode.USAGE),
         (None, [], True, date(2026, 1, 1), Status.MISMATCH, ExitCode.MISMATCH),
     ],
 )
@@ -173,7 +174,8 @@ def test_exit_codes_are_never_mixed():
     (right,) = check.check(ONE, lambda: transport.InProcess(adapters.make("refoptim"))).results
     for statuses, code in [
         ([Status.CONFORMS, Status.SKIPPED, Status.UNSUPPORTED], ExitCode.CONFORMS),
-        ([Status.SKIPPED, Status.UNSUPPORTED], ExitCode.CONFORMS),
+        ([Status.SKIPPED, Status.UNSUPPORTED], ExitCode.USAGE),
+        ([Status.SKIPPED], ExitCode.USAGE),
         ([Status.UNSUPPORTED], ExitCode.USAGE),
         ([], ExitCode.USAGE),
         ([Status.CONFORMS, Status.MISMATCH], ExitCode.MISMATCH),

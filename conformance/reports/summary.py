@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from refoptim.conformance.runner.outcome import Grade, Report, Result, Status, exit_code
+from refoptim.conformance.runner.outcome import NOT_JUDGED, ExitCode, Grade, Report, Result, Status, exit_code
 
 LOWER_BOUNDS = "Every error is the largest that these vectors showed: a lower bound of the largest there is."
 
-NOT_JUDGED = (Status.SKIPPED, Status.UNSUPPORTED)
 ANSWERED = (Status.CONFORMS, Status.MISMATCH, Status.REJECTED)
 FAILED = (Status.MISMATCH, Status.REJECTED, Status.ERRORED, Status.PROTOCOL, Status.STALE)
 # Where to look first: the tiers whose numbers show most of the formula.
@@ -187,7 +186,7 @@ def verdict(report: Report) -> str:
 
 def conforms(report: Report) -> bool:
     """Return whether there were answers, and all of them were right."""
-    return exit_code(report) == 0 and bool(Cell(tuple(report.results)).judged)
+    return exit_code(report) is ExitCode.CONFORMS
 
 
 def title(report: Report) -> str:

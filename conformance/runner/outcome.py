@@ -86,6 +86,7 @@ class Report(NamedTuple):
     complete: bool = True  # whether every vector that was asked for has a result
 
 
+NOT_JUDGED = frozenset({Status.SKIPPED, Status.UNSUPPORTED})
 _WORST_FIRST = (
     ({Status.PROTOCOL, Status.ERRORED}, ExitCode.PROTOCOL),
     ({Status.MISMATCH, Status.REJECTED}, ExitCode.MISMATCH),
@@ -96,10 +97,10 @@ _WORST_FIRST = (
 def exit_code(report: Report) -> ExitCode:
     """Return the exit code of a run: what kept it from being complete counts before what was wrong.
 
-    Who supports nothing does not conform: there was nothing to ask.
+    Where all is skipped or unsupported nobody conforms: there was nothing to ask.
     """
     if not report.complete:
         return ExitCode.PROTOCOL
     found = {result.status for result in report.results}
-    right = ExitCode.CONFORMS if found - {Status.UNSUPPORTED} else ExitCode.USAGE
+    right = ExitCode.CONFORMS if found - NOT_JUDGED else ExitCode.USAGE
     return next((code for statuses, code in _WORST_FIRST if found & statuses), right)
