@@ -162,3 +162,45 @@ def test_an_interruption_ends_all_programs(jobs):
     for process in made:
         with pytest.raises(transport.ProtocolError, match="it was ended"):
             process.ask({"cmd": "hello"})
+
+
+class Interrupted:
+    """A thread's start at which Ctrl-C is pressed, just before it or just behind it."""
+
+    def __init__(self, start, number, *, behind):
+        self._start, self._left, self._behind = start, number, behind
+
+    def __get__(self, thread, _):
+        return lambda: self(thread)
+
+    def __call__(self, thread):
+        self._left -= 1
+        if self._behind or self._left:
+            self._start(thread)
+        if not self._left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_interruption_while_a_program_is_started(monkeypatch, number, behind):
+    process = faux("stays")()
+    monkeypatch.setattr(transport.Thread, "start", Interrupted(transport.Thread.start, number, behind=behind))
+    with pytest.raises(KeyboardInterrupt):
+        check.check(ONE, lambda: process)
+    with pytest.raises(transport.ProtocolError, match="it was ended"):
+        process.ask({"cmd": "hello"})
+
+
+def test_a_program_that_is_started_while_it_is_ended(monkeypatch):
+    process, popen, started = faux("hangs")(), transport.subprocess.Popen, []
+
+    def slow(*args, **options):
+        process.stop()
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(transport.subprocess, "Popen", slow)
+    with pytest.raises(transport.ProtocolError, match="it was ended"):
+        process.ask({"cmd": "hello"})
+    assert started[0].poll() is not None

@@ -112,10 +112,9 @@ class Process:
 
         """
         if self._over:  # another thread has ended it, and would not end it again
-            raise ProtocolError("closed", "it was ended")
-        process = self._process or self._start()
+            raise _ended()
         try:
-            return self._answer(process, request)
+            return self._answer(self._process or self._start(), request)
         except ProtocolError as error:
             self._kill()  # after which all of its last words are there
             last = f"; its last words: {self._stderr[-1]}" if self._stderr else ""
@@ -132,9 +131,12 @@ class Process:
             )
         except OSError as error:
             raise MissingProgramError(f"{self._command[0]}: {error.strerror}") from error
+        self._process = process
+        if self._over:  # meanwhile, and who ended it found nothing to end
+            self._kill()
+            raise _ended()
         assert process.stdin is not None
         assert process.stdout is not None
-        self._process = process
         self.restarts += 1
         self._stderr.clear()
         self._reader = Thread(target=self._drain, args=(process.stderr,), daemon=True)
@@ -144,9 +146,10 @@ class Process:
         return process
 
     def _drain(self, stderr: IO[bytes]) -> None:
-        while line := stderr.readline(LONGEST_STDERR_LINE):
-            if text := line.decode(errors="replace").strip():
-                self._stderr.append(text)
+        with suppress(ValueError):  # closed before this thread began
+            while line := stderr.readline(LONGEST_STDERR_LINE):
+                if text := line.decode(errors="replace").strip():
+                    self._stderr.append(text)
 
     def _answer(self, process: "subprocess.Popen[bytes]", request: Mapping[str, Any]) -> Message:
         found = _decoded(self._line(process, json.dumps(request, separators=(",", ":")).encode() + b"\n"))
@@ -185,17 +188,15 @@ class Process:
         process, self._process = self._process, None
         if process is None:
             return
-        assert self._exchange is not None
-        assert self._reader is not None
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.wait()
-        self._exchange.requests.put(None)
+        if self._exchange is not None:
+            self._exchange.requests.put(None)
         for thread, pipes in ((self._exchange, (process.stdin, process.stdout)), (self._reader, (process.stderr,))):
-            thread.join(PATIENCE)
-            if not thread.is_alive():  # something that escaped holds the pipe open, and closing it would wait
+            if _has_ended(thread):  # or something that escaped holds the pipe open, and closing it would wait
                 for pipe in pipes:
                     _closed(pipe)
 
@@ -226,6 +227,19 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close() if kind is None else self.stop()
+
+
+def _ended() -> ProtocolError:
+    return ProtocolError("closed", "it was ended")
+
+
+def _has_ended(thread: Thread | None) -> bool:
+    """Wait a little for a thread. An interruption may have come before it was made, or started."""
+    if thread is None:
+        return True
+    with suppress(RuntimeError):
+        thread.join(PATIENCE)
+    return not thread.is_alive()
 
 
 def _gone(process: "subprocess.Popen[bytes]", pipe: str, when: str) -> ProtocolError:
