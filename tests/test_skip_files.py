@@ -36,6 +36,8 @@ def test_an_empty_file(tmp_path):
         ('[[skip]]\nreason = "b"\n', "it needs an id"),
         ('[[skip]]\nid = "a"\nreason = "b"\nuntli = 1\n', "unknown untli"),
         ('[[skip]]\nid = "a"\nreason = "b"\nuntil = "soon"\n', "'soon', not a day"),
+        ('[[skip]]\nid = "a"\nreason = "b"\nuntil = 2026-12-31T12:00:00\n', "'2026-12-31 12:00:00', not a day"),
+        ("skip = [1]", "entry 1: it is 1; only [[skip]] entries"),
         ('[skip]\nid = "a"\n', "only [[skip]] entries"),
         ('[[skips]]\nid = "a"\n', "only [[skip]] entries"),
         ("id = ", "Invalid value"),

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,8 +51,10 @@ def read(file: Path) -> list[Skipped]:
     return [_entry(file, number, entry) for number, entry in enumerate(found.get("skip", []), 1)]
 
 
-def _entry(file: Path, number: int, entry: dict[str, Any]) -> Skipped:
+def _entry(file: Path, number: int, entry: Any) -> Skipped:
     where = f"{file}, entry {number}"
+    if not isinstance(entry, dict):
+        raise SkipFileError(f"{where}: it is {entry!r}; only [[skip]] entries are known")
     if unknown := set(entry) - _KEYS:
         raise SkipFileError(f"{where}: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KEYS))}")
     for name in ("id", "reason"):
@@ -64,11 +66,11 @@ def _entry(file: Path, number: int, entry: dict[str, Any]) -> Skipped:
 
 
 def _day(where: str, until: Any) -> date | None:
-    if until is None or isinstance(until, date):
+    if until is None or (isinstance(until, date) and not isinstance(until, datetime)):
         return until
     text = str(until)
     try:
-        return date.fromisoformat(text if len(text) > 7 else f"{text}-01")
+        return date.fromisoformat(text if len(text) > len("2026-12") else f"{text}-01")
     except ValueError:
         raise SkipFileError(f"{where}: until is {text!r}, not a day like 2026-12-31 or a month like 2026-12") from None
 
