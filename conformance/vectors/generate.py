@@ -9,9 +9,8 @@ from typing import Any
 from refoptim.conformance.suite import Each
 from refoptim.conformance.vectors import boundary, flags, invalid, recipes, schedules, special, traces
 from refoptim.conformance.vectors.entry import trajectory_entry
+from refoptim.conformance.vectors.vector import FORMAT, SUITE
 
-FORMAT = 1
-SUITE = "2026.11"
 # What documentation a formula follows, where documentations of torch differ.
 _FORMULAS = {"Adam": "torch/2.6+/Adam", "AdamW": "torch/2.6+/AdamW"}
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from refoptim.conformance.vectors.vector import Vector, content_hash
+from refoptim.conformance.vectors.vector import FORMAT, Vector, content_hash
 
 PACKAGED = Path(__file__).parent / "v1"
 SCHEMAS = Path(__file__).parent / "schemas"
-FORMAT = 1
 KINDS = ("trajectory", "schedule", "trace")
 
 
@@ -38,6 +37,10 @@ class SchemaError(StoreError):
 
 class HashError(StoreError):
     """A file or a vector does not have the content that its hash stands for."""
+
+
+class MissingVectorsError(StoreError):
+    """A folder is none of vectors: it has no index."""
 
 
 class MismatchedIndexError(StoreError):
@@ -63,12 +66,14 @@ def load(folder: Path | None = None, pattern: str = "", *, dtype: str = "") -> l
 def matches(identifier: str, pattern: str) -> bool:
     """Return whether an id matches a pattern with wildcards, or has a word that begins so: sgd is not in asgd."""
     if any(sign in pattern for sign in "*?["):
-        return fnmatch(identifier, pattern)
+        return fnmatchcase(identifier, pattern.lower())
     return re.search(rf"(^|[.-]){re.escape(pattern.lower())}", identifier) is not None
 
 
 def _files(folder: Path) -> Iterator[str]:
     """Yield the names of the files in the index, each of which has the right hash; and there are no others."""
+    if not (folder / "index.json").is_file():
+        raise MissingVectorsError(f"{folder}: there are no vectors here, for there is no index.json")
     index = _json(folder / "index.json")
     _check_format(index, "index.json")
     validate(index, "index_v1.json", "index.json")

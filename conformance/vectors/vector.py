@@ -12,6 +12,10 @@ from refoptim.conformance.vectors.encoding import DTYPES, decoded_options, from_
 
 Array = NDArray[Any]
 
+# Of the files, and of what they hold.
+FORMAT = 1
+SUITE = "2026.11"
+
 
 class Vector(NamedTuple):
     """One vector as its file has it."""
