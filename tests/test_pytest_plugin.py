@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
 
+from refoptim.conformance.runner import check
+
 pytest_plugins = ["pytester"]
 FAUX = Path(__file__).with_name("faux.py")
 FEW = "--refoptim-filter=sgd.f32.dyadic.*"
@@ -58,6 +60,20 @@ def test_an_adapter_that_cannot_be_made_is_asked_for_once(suite, pytester):
     result.stdout.fnmatch_lines(["*UnknownAdapterError: 'mine:make' cannot be made: OSError: no card"])
 
 
+def test_a_program_that_hangs_is_not_waited_for(suite):
+    program = f"--refoptim-program={sys.executable} {FAUX} hangs"
+    result = suite(program, "--refoptim-filter=sgd.f32.dyadic.plain", "--refoptim-timeout=0.5")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["protocol error: timeout: in 0.5 seconds it said nothing*"])
+
+
+def test_a_program_that_always_crashes_is_given_up(suite):
+    result = suite(f"--refoptim-program={sys.executable} {FAUX} exits", "--refoptim-filter=sgd.f32.*")
+    asked = sum(line.startswith("protocol error") for line in result.outlines)
+    assert asked == check.MOST_ERRORS + 1 < result.parseoutcomes()["errors"]
+    result.stdout.fnmatch_lines(["ProtocolError: not asked: it broke the protocol too often"])
+
+
 def test_unsupported_and_skipped_have_reasons(suite, pytester):
     file = pytester.path / "skips.toml"
     file.write_text('[[skip]]\nid = "sgd.f32.dyadic.plain"\nreason = "known"\n', encoding="utf-8")
@@ -107,6 +123,8 @@ def test_junit(suite, pytester):
     [
         (["--refoptim-adapter=refoptim", "--refoptim-filter=nothing"], "matches no vector"),
         (["--refoptim-adapter=refoptim", "--refoptim-program=x"], "give one"),
+        (["--refoptim-adapter=refoptim", "--refoptim-timeout=3"], "--refoptim-timeout is for programs"),
+        (["--refoptim-program=x", "--refoptim-timeout=nan"], "nan is not a number of seconds above 0"),
         (["--refoptim-adapter=refoptim", "--refoptim-skips=nowhere.toml"], "nowhere.toml"),
         (["--refoptim-adapter=refoptim", "--refoptim-skips=empty.toml"], "'adam.f16.*' matches no vector"),
     ],

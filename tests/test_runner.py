@@ -17,6 +17,7 @@ from refoptim.conformance.runner.outcome import ExitCode, Grade, Report, Status,
 from refoptim.conformance.runner.skips import Skipped
 from refoptim.conformance.vectors import store
 from refoptim.conformance.vectors.encoding import from_hex, to_hex
+from refoptim.conformance.vectors.vector import SUITE
 
 FAUX = str(Path(__file__).with_name("faux.py"))
 ALL = store.load()
@@ -163,11 +164,11 @@ def test_skips(adapter, skips, strict, today, status, code):
 
 
 def test_smoke_tells_the_harness_from_the_optimizer():
-    assert all(not wrong for _, wrong in smoke.smoke(transport.InProcess(adapters.make("refoptim")), check.SUITE))
+    assert all(not wrong for _, wrong in smoke.smoke(transport.InProcess(adapters.make("refoptim")), SUITE))
     with faux("stays")() as process:
-        assert [bool(wrong) for _, wrong in smoke.smoke(process, check.SUITE)] == [False, False, True]
+        assert [bool(wrong) for _, wrong in smoke.smoke(process, SUITE)] == [False, False, True]
     with faux("few-digits")() as process:
-        assert all(wrong for _, wrong in smoke.smoke(process, check.SUITE))
+        assert all(wrong for _, wrong in smoke.smoke(process, SUITE))
 
 
 def test_exit_codes_are_never_mixed():

@@ -14,6 +14,7 @@ pytest.importorskip("flint", reason="python-flint, extra conformance, is not ins
 from refoptim.conformance.runner import check, hello, transport
 from refoptim.conformance.runner.outcome import Status
 from refoptim.conformance.vectors import store
+from refoptim.conformance.vectors.vector import SUITE
 
 FAUX = str(Path(__file__).with_name("faux.py"))
 SOME = store.load(pattern="sgd.f32.dyadic.*")
@@ -125,12 +126,12 @@ def test_a_program_that_is_not_there():
 def test_no_process_is_left_behind():
     process = faux("stays")()
     with process:
-        hello.hello(process, check.SUITE)
+        hello.hello(process, SUITE)
         child = process._process
     assert child.poll() == 0
     start = time.monotonic()
     process = faux("stays")()
-    hello.hello(process, check.SUITE)
+    hello.hello(process, SUITE)
     child = process._process
     process.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert child.poll() is not None

@@ -16,9 +16,8 @@ from refoptim.conformance.runner.hello import hello
 from refoptim.conformance.runner.judge import MalformedAnswer, judged
 from refoptim.conformance.runner.outcome import Grade, Report, Result, Status
 from refoptim.conformance.runner.transport import ProtocolError, Transport
-from refoptim.conformance.vectors.vector import Vector
+from refoptim.conformance.vectors.vector import SUITE, Vector
 
-SUITE = "2026.11"
 COMMANDS = {"trajectory": "run", "schedule": "schedule", "trace": "trace"}
 # Where hello lists what is there for each type of vector.
 _LISTS = {"trajectory": "optimizers", "schedule": "schedulers", "trace": "optimizers"}
@@ -30,6 +29,18 @@ Heard = tuple[Result, Message | None]
 Connect = Callable[[], Transport]
 # What is told of each result as it comes: with the vector and the answer, where there was one.
 Told = Callable[[Vector, Result, Message | None], None]
+
+
+class Trust:
+    """Trust in an implementation, which it loses by breaking the protocol again and again."""
+
+    def __init__(self) -> None:
+        self._broken = 0
+
+    def is_lost(self, result: Result) -> bool:
+        """Return whether this result was one too many."""
+        self._broken += result.status is Status.PROTOCOL
+        return self._broken > MOST_ERRORS
 
 
 class Asker:
@@ -158,7 +169,7 @@ def check(
     ask = partial(_with_skips, skipped=list(skipped), strict=strict, today=today or datetime.now(tz=UTC).date())
     connections: list[Transport] = []
     results: list[Result] = []
-    broken = 0
+    trust = Trust()
     try:
         connections.append(connect())
         claims = hello(connections[0], SUITE)
@@ -172,8 +183,7 @@ def check(
                 bar.update()
                 if told is not None:
                     told(vector, result, answer)
-                broken += result.status is Status.PROTOCOL
-                if broken > MOST_ERRORS:
+                if trust.is_lost(result):
                     break
     except BaseException:
         for connection in connections:

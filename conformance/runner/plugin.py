@@ -10,18 +10,24 @@ from typing import Any
 
 import pytest
 
+from refoptim.conformance.runner.options import FILTER, TIMEOUT, seconds
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("refoptim", "conformance vectors of optimizers")
     group.addoption("--refoptim-adapter", metavar="NAME", help="an adapter's name, or my.module:Class")
     group.addoption("--refoptim-program", metavar="COMMAND", help="a program that speaks the protocol, with its flags")
-    group.addoption(
-        "--refoptim-filter", default="", metavar="TEXT", help="only vectors whose id contains or matches this"
-    )
+    group.addoption("--refoptim-filter", default="", metavar="TEXT", help=FILTER)
     group.addoption("--refoptim-skips", type=Path, metavar="FILE", help="a skip file (TOML)")
     group.addoption(
         "--refoptim-min-grade", default="B", choices=("A", "B", "C"), help="the grade asked for (default: B)"
+    )
+    group.addoption(
+        "--refoptim-timeout",
+        type=seconds,
+        metavar="S",
+        help=f"seconds for an answer of the program (default: {TIMEOUT:g})",
     )
     parser.addini("refoptim_adapter", "an adapter's name, or my.module:Class")
     parser.addini("refoptim_program", "a program that speaks the protocol, with its flags")
@@ -32,6 +38,8 @@ def _asked(config: pytest.Config) -> tuple[str, str]:
     program = config.getoption("--refoptim-program") or config.getini("refoptim_program")
     if adapter and program:
         raise pytest.UsageError("--refoptim-adapter and --refoptim-program are two implementations: give one")
+    if adapter and config.getoption("--refoptim-timeout") is not None:
+        raise pytest.UsageError("--refoptim-timeout is for programs: an adapter is asked in this process")
     return adapter, program
 
 
@@ -61,6 +69,7 @@ class Suite(pytest.Collector):
         self._adapter, self._program = adapter, program
         self._asker: Any = None  # or the exception that there was instead
         self._skips: list[Any] = []
+        self._trust: Any = None
 
     def collect(self) -> "Iterator[VectorItem]":
         """Yield a test per vector."""
@@ -85,19 +94,27 @@ class Suite(pytest.Collector):
         asker = self._asker = self._asker or self._connected()
         if isinstance(asker, Exception):
             pytest.fail(f"{type(asker).__name__}: {asker}", pytrace=False)
-        return asker.result(vector)[0]
+        result = asker.result(vector)[0]
+        if self._trust.is_lost(result):
+            from refoptim.conformance.runner.transport import ProtocolError  # noqa: PLC0415
+
+            self._asker = ProtocolError("not asked", "it broke the protocol too often")
+        return result
 
     def _connected(self) -> Any:
         from refoptim.conformance import adapters  # noqa: PLC0415
         from refoptim.conformance.runner import check, hello, transport  # noqa: PLC0415
         from refoptim.conformance.runner.outcome import Grade  # noqa: PLC0415
+        from refoptim.conformance.vectors import vector  # noqa: PLC0415
 
+        self._trust = check.Trust()
+        timeout = self.config.getoption("--refoptim-timeout") or TIMEOUT
         try:
-            way = transport.Process(shlex.split(self._program)) if self._program else None
+            way = transport.Process(shlex.split(self._program), timeout) if self._program else None
             way = way or transport.InProcess(adapters.make(self._adapter))
             self.config.add_cleanup(way.close)
             least = Grade(self.config.getoption("--refoptim-min-grade"))
-            return check.Asker(way, hello.hello(way, check.SUITE), least=least)
+            return check.Asker(way, hello.hello(way, vector.SUITE), least=least)
         except Exception as error:  # noqa: BLE001  an adapter may raise anything
             return error
 

@@ -15,8 +15,8 @@ from typing import IO, Any, Protocol, Self
 from refoptim.conformance.runner.adapter import Adapter
 from refoptim.conformance.runner.answer import Message, answer
 from refoptim.conformance.runner.exchange import LONGEST_LINE, Exchange
+from refoptim.conformance.runner.options import TIMEOUT
 
-TIMEOUT = 10.0
 # A process that is told bye has this long to leave, and its threads to notice.
 PATIENCE = 2.0
 STDERR_LINES = 40
