@@ -112,7 +112,7 @@ def test_what_is_not_installed_is_left_out_unless_it_was_asked_for(monkeypatch, 
     [
         (["nonsense"], "there is no adapter 'nonsense'"),
         (["--filter", "nothing-has-this"], "matches no vector"),
-        (["refoptim", "--filter", "sgd.f32.probe.plain", "--output", "no/such/folder/page.md"], "No such file"),
+        (["refoptim", "--filter", "sgd.f32.probe.plain", "--output", "no/such/folder/page.md"], "there is no folder"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments, why, capsys):

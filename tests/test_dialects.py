@@ -1,11 +1,10 @@
 """The table of dialects, the page made of it, and what explains two of them."""
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from refoptim.cli import explain as command
+from refoptim import cli
 from refoptim.conformance.dialects import axes, explain, forms, page, separators
 from refoptim.conformance.vectors.options import documented
 
@@ -135,6 +134,4 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
 
 
 def _run(arguments):
-    parser = argparse.ArgumentParser()
-    command.add(parser.add_subparsers())
-    return command.run(parser.parse_args(["explain", *arguments]))
+    return cli.main(["explain", *arguments])

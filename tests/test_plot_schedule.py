@@ -160,7 +160,7 @@ def test_dollars_are_not_mathematics(command):
         (["StepLR(3)", "--lr", "nan"], "but is nan"),
         (["StepLR(3)", "-o", "no/such/folder.png"], "-o no/such/folder.png: there is no folder no/such"),
         (["StepLR(3)", "-o", "x.doc"], "Format 'doc' is not supported"),
-        (["StepLR(3)", "-o", "."], "Is a directory"),
+        (["StepLR(3)", "-o", "."], "it is a folder"),
     ],
 )
 def test_what_cannot_be_drawn_is_said_in_a_line_and_nothing_is_written(command, arguments, message):

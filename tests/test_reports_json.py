@@ -175,4 +175,4 @@ def test_the_command_refuses_what_is_no_report(tmp_path, capsys, content, messag
 def test_the_command_says_where_it_cannot_write(tmp_path, capsys):
     json_lines.write(MIXED, tmp_path / "a.jsonl")
     assert cli.main(["report", str(tmp_path / "a.jsonl"), "--html", str(tmp_path / "no" / "out.html")]) == 2
-    assert "No such file or directory" in capsys.readouterr().err
+    assert "there is no folder" in capsys.readouterr().err

@@ -149,6 +149,7 @@ def test_a_survivor_without_a_verdict_fails_the_score():
         (["--filter", "rprop", "--by-hand", "--quiet"], 0, "100.00 %"),
         (["--filter", "nothing"], 2, "matches nothing"),
         (["--filter", "rprop", "--json", "nowhere/x.json"], 2, "there is no folder"),
+        (["--filter", "rprop", "--json", "."], 2, "--json .: it is a folder"),
     ],
 )
 def test_the_command(capsys, arguments, code, words):

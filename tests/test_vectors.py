@@ -198,7 +198,7 @@ def test_files_that_are_missing_or_too_many_are_noticed(copied):
 
 
 def test_a_folder_without_vectors(tmp_path):
-    with pytest.raises(store.DamagedFileError, match=r"index\.json"):
+    with pytest.raises(store.MissingVectorsError, match=r"index\.json"):
         store.load(tmp_path)
 
 
@@ -210,7 +210,9 @@ def test_a_folder_without_vectors(tmp_path):
         (["show", "sgd.f32.probe.plain"], 0, '"algorithm": "SGD"'),
         (["show", "sgd"], 2, "there is no vector 'sgd'"),
         (["verify"], 0, f"{len(ALL)} vectors, all as they were made"),
-        (["verify", "--vectors", "not-there"], 1, "index.json"),
+        (["list", "--filter", "Adam.F32.probe.*"], 0, "adam.f32.probe.plain"),
+        (["verify", "--vectors", "not-there"], 2, "--vectors not-there: there are no vectors here"),
+        (["export", "--lang", "c", str(store.PACKAGED)], 2, "is not empty: nothing is overwritten"),
     ],
 )
 def test_the_command_line(capsys, arguments, code, words):

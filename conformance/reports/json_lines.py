@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -53,7 +54,11 @@ class Stream:
         self._output = file.open("w", encoding="utf-8", buffering=1)
         self._counts: Counter[str] = Counter()
         self._curves = 0
-        self._line("header", {"format": FORMAT, "suite": suite, "implementation": implementation})
+        try:
+            self._line("header", {"format": FORMAT, "suite": suite, "implementation": implementation})
+        except BaseException:
+            self.abandon()
+            raise
 
     def result(self, result: Result) -> None:
         """Write a result."""
@@ -71,6 +76,11 @@ class Stream:
         self._line("footer", end | {"complete": complete})
         self._output.close()
 
+    def abandon(self) -> None:
+        """Close the file; where ``close`` has not been called, it stays without its last line."""
+        with suppress(OSError):  # what was not written before will not be now
+            self._output.close()
+
     def _line(self, kind: str, content: Line) -> None:
         # With no number that JSON does not have, and no letter that some encoding does not have.
         self._output.write(json.dumps({"kind": kind} | _finite(content), allow_nan=False) + "\n")
@@ -81,8 +91,8 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file; where ``close`` has not been called, it stays without its last line."""
-        self._output.close()
+        """Close the file, as ``abandon`` does."""
+        self.abandon()
 
 
 def write(report: Report, file: Path, curves: Iterable[Curve] = ()) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from refoptim.cli import jobs
 from refoptim.cli.first_steps import DTYPES, TOOLS, Work, compile_now, optimizers
+from refoptim.cli.refusals import RefusedError
 
 
 def add(commands: Any) -> None:
@@ -42,9 +43,6 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compile and say what was compiled, what was there and where it lies."""
     works = _works(options)
-    if isinstance(works, str):
-        print(f"refoptim compile: {works}", file=sys.stderr)
-        return 2
     there = made = lost = 0
     files = set()
     with jobs.each(options.jobs) as each:
@@ -64,17 +62,17 @@ def run(options: argparse.Namespace) -> int:
     return 1 if lost else 0
 
 
-def _works(options: argparse.Namespace) -> list[Work] | str:
-    """Return what to compile, or why that cannot be done."""
+def _works(options: argparse.Namespace) -> list[Work]:
+    """Return what to compile."""
     known = [*optimizers(), *TOOLS]
     unknown = [name for name in options.names if name not in known]
     if unknown or bool(options.names) == options.all:
         why = f"there is no {unknown[0]}" if unknown else "give either names or --all"
-        return f"{why}; names are {', '.join(known)}"
+        raise RefusedError(f"{why}; names are {', '.join(known)}")
     dtypes = options.dtype or (DTYPES if options.all else DTYPES[:1])
     if "bfloat16" in dtypes and find_spec("ml_dtypes") is None:
         if options.dtype:
-            return "bfloat16 is a dtype of ml_dtypes, which is not installed: pip install ml_dtypes"
+            raise RefusedError("bfloat16 is a dtype of ml_dtypes, which is not installed: pip install ml_dtypes")
         dtypes = [dtype for dtype in dtypes if dtype != "bfloat16"]
     arithmetics = [None, "float64"] if options.all and not options.arithmetic else [options.arithmetic]
     works = [
@@ -85,7 +83,7 @@ def _works(options: argparse.Namespace) -> list[Work] | str:
     ]
     impossible = [work for work in works if not work.is_possible]
     if impossible and options.names:
-        return f"{impossible[0].name} takes no parameters of {impossible[0].dtype}"
+        raise RefusedError(f"{impossible[0].name} takes no parameters of {impossible[0].dtype}")
     return [work for work in works if work.is_possible]
 
 

@@ -1,11 +1,11 @@
 """``refoptim conformance``: every optimizer against its formula."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from refoptim.cli import jobs
+from refoptim.cli.refusals import RefusedError, check_file, writing
 
 
 def add(commands: Any) -> None:
@@ -30,23 +30,16 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the suite and print the table."""
-    try:
-        from refoptim.conformance import report
-    except ModuleNotFoundError as error:
-        if error.name not in ("flint", "tqdm"):
-            raise
-        print(f"refoptim conformance needs {error.name}: pip install 'refoptim[conformance]'", file=sys.stderr)
-        return 2
-    if options.json is not None and not options.json.parent.is_dir():
-        print(f"--json {options.json}: there is no folder {options.json.parent}", file=sys.stderr)
-        return 2
+    from refoptim.conformance import report
+
+    check_file("--json", options.json)
     if report.is_empty(options.filter):
         nothing = f"--filter {options.filter!r} matches nothing; try AdamW, float64 or StepLR"
-        print(nothing, *report.left_out(), sep="\n", file=sys.stderr)
-        return 2
+        raise RefusedError("\n".join([nothing, *report.left_out()]))
     with jobs.each(options.jobs) as each:
         outcome = report.run(options.filter, quiet=options.quiet, with_automatic=options.mutants, each=each)
     print(report.text(outcome, with_mutants=options.mutants))
     if options.json is not None:
-        report.write_json(outcome, options.json)
+        with writing("--json", options.json):
+            report.write_json(outcome, options.json)
     return 0 if outcome.passed else 1

@@ -1,9 +1,10 @@
 """``refoptim explain``: what two libraries' optimizers of one name compute, and where they part."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
+
+from refoptim.cli.refusals import RefusedError, check_file, writing
 
 
 def add(commands: Any) -> None:
@@ -29,26 +30,21 @@ def run(options: argparse.Namespace) -> int:
 
     if options.page is not None:
         if options.dialects:
-            return _refused("--page takes no dialects: it has all of them")
-        try:
+            raise RefusedError("--page takes no dialects: it has all of them")
+        check_file("--page", options.page)
+        with writing("--page", options.page):
             options.page.write_text(page.text(), encoding="utf-8")
-        except OSError as error:
-            return _refused(f"--page {options.page}: {error.strerror}")
         return 0
     if len(options.dialects) not in (1, 2):
-        return _refused(f"one or two dialects, e.g. keras.Adam torch.Adam; got {len(options.dialects)}\n{_known(axes)}")
+        got = len(options.dialects)
+        raise RefusedError(f"one or two dialects, e.g. keras.Adam torch.Adam; got {got}\n{_known(axes)}")
     try:
         print(explain.explain(*options.dialects))
     except axes.UnknownDialectError as error:
-        return _refused(f"{error}")
+        raise RefusedError(f"{error}") from error
     return 0
 
 
 def _known(axes: Any) -> str:
     lines = (f"  {name}: {', '.join(map(str, axes.named(name)))}" for name in axes.optimizers())
     return "\n".join(["there are:", *lines])
-
-
-def _refused(why: str) -> int:
-    print(f"refoptim explain: {why}", file=sys.stderr)
-    return 2

@@ -2,18 +2,20 @@
 
 import argparse
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
+from refoptim.cli.refusals import RefusedError
+
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 
 # A process takes as long to start as some works take to do, and half a gigabyte where it imports torch.
 _WORKS_EACH = 4
 _MOST = 8
+_LIMIT = 256
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -23,10 +25,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """Return a number of processes, which is at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    """Return a number of processes."""
+    number = int(text) if text.isdecimal() else 0
+    if not 1 <= number <= _LIMIT:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {_LIMIT}")
     return number
 
 
@@ -40,8 +42,7 @@ def each(jobs: int | None) -> Iterator[Each]:
     try:
         yield processes.shared
     except BrokenProcessPool:
-        print("one of the processes was killed, perhaps for want of memory: try --jobs 1", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise RefusedError("one of the processes was killed, perhaps for want of memory: try --jobs 1") from None
     except BaseException:
         processes.terminate()
         raise

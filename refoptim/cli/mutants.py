@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from refoptim.cli import jobs
+from refoptim.cli.refusals import RefusedError, check_file, writing
 
 
 def add(commands: Any) -> None:
@@ -27,26 +27,19 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Put them to the vectors and print the score."""
-    try:
-        from refoptim.conformance.vectors import mutation
-    except ModuleNotFoundError as error:
-        if error.name not in ("flint", "tqdm", "jsonschema"):
-            raise
-        print(f"refoptim mutants needs {error.name}: pip install 'refoptim[conformance]'", file=sys.stderr)
-        return 2
-    if options.json is not None and not options.json.parent.is_dir():
-        print(f"--json {options.json}: there is no folder {options.json.parent}", file=sys.stderr)
-        return 2
+    from refoptim.conformance.vectors import mutation
+
+    check_file("--json", options.json)
     stems = [stem for stem in mutation.stems() if options.filter in stem]
     if not stems:
-        print(f"--filter {options.filter!r} matches nothing; try adam or sgd", file=sys.stderr)
-        return 2
+        raise RefusedError(f"--filter {options.filter!r} matches nothing; try adam or sgd")
     with jobs.each(options.jobs) as each:
         score = mutation.score(stems, automatic=not options.by_hand, quiet=options.quiet, each=each)
     for line in lines(score, mutation.KINDS):
         print(line)
     if options.json is not None:
-        options.json.write_text(json.dumps(score._asdict(), indent=1) + "\n", encoding="utf-8")
+        with writing("--json", options.json):
+            options.json.write_text(json.dumps(score._asdict(), indent=1) + "\n", encoding="utf-8")
     return 0 if score.passed else 1
 
 

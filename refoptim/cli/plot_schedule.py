@@ -1,9 +1,10 @@
 """``refoptim plot-schedule``: a picture of learning-rate schedulers."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
+
+from refoptim.cli.refusals import RefusedError, check_file, writing
 
 
 def add(commands: Any) -> None:
@@ -44,19 +45,12 @@ def run(options: argparse.Namespace) -> int:
     from refoptim import plot
 
     file: Path = options.output
-    if not file.parent.is_dir():
-        print(f"-o {file}: there is no folder {file.parent}", file=sys.stderr)
-        return 2
+    check_file("-o", file)
     try:
         found = plot.curves(options.specs, lr=options.lr, steps=options.steps, metrics=options.metrics)
-        plot.save(found, file, log=options.log)
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        print("refoptim plot-schedule needs matplotlib: pip install 'refoptim[plot]'", file=sys.stderr)
-    except (ValueError, OSError) as error:
-        print(f"refoptim plot-schedule: {' '.join(str(error).split())}", file=sys.stderr)
-    else:
-        print(file)
-        return 0
-    return 2
+        with writing("-o", file):
+            plot.save(found, file, log=options.log)
+    except ValueError as error:
+        raise RefusedError(" ".join(str(error).split())) from error
+    print(file)
+    return 0

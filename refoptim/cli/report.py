@@ -1,9 +1,10 @@
 """``refoptim report``: reports of runs, as a table or side by side on a page."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
+
+from refoptim.cli.refusals import RefusedError, check_file, writing
 
 
 def add(commands: Any) -> None:
@@ -21,25 +22,20 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read the reports, and print or write them."""
-    try:
-        from refoptim.conformance.reports import html, json_lines, markdown, table
-    except ModuleNotFoundError as error:
-        if error.name not in ("jinja2", "jsonschema"):
-            raise
-        print(f"refoptim report needs {error.name}: pip install 'refoptim[conformance]'", file=sys.stderr)
-        return 2
+    from refoptim.conformance.reports import html, json_lines, markdown, table
+
+    check_file("--html", options.html)
+    check_file("--markdown", options.markdown)
     try:
         saved = [json_lines.load(file) for file in options.reports]
-        if options.html is not None:
-            html.write(saved, options.html)
-        if options.markdown is not None:
-            markdown.write([one.report for one in saved], options.markdown)
     except json_lines.ReportError as error:
-        print(f"refoptim report: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"refoptim report: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        raise RefusedError(f"{error}") from error
+    if options.html is not None:
+        with writing("--html", options.html):
+            html.write(saved, options.html)
+    if options.markdown is not None:
+        with writing("--markdown", options.markdown):
+            markdown.write([one.report for one in saved], options.markdown)
     written = [str(file) for file in (options.html, options.markdown) if file is not None]
     print("\n".join(written) if written else "\n\n".join(table.text(one.report) for one in saved))
     return 0

@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from refoptim.cli.refusals import RefusedError, check_file, writing
+from refoptim.conformance.runner.options import FILTER
+
 
 def add(commands: Any) -> None:
     """Add the command."""
@@ -18,25 +21,22 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="of adapters, or harness.c and harness.js; default: what is installed"
     )
-    parser.add_argument("--filter", default="", metavar="TEXT", help="only ids that contain this, or match it")
+    parser.add_argument("--filter", default="", metavar="TEXT", help=FILTER)
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the page goes; default: to the terminal")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the page."""
-    try:
-        from refoptim.conformance.adapters import MissingLibraryError, UnknownAdapterError, page, table
-        from refoptim.conformance.runner.check import SUITE
-        from refoptim.conformance.vectors.store import StoreError, load
-    except ModuleNotFoundError as error:
-        if error.name not in ("flint", "tqdm", "jsonschema"):
-            raise
-        return _refused(f"needs {error.name}: pip install 'refoptim[conformance]'")
+    from refoptim.conformance.adapters import MissingLibraryError, UnknownAdapterError, page, table
+    from refoptim.conformance.vectors.store import StoreError, load
+    from refoptim.conformance.vectors.vector import SUITE
+
+    check_file("--output", options.output)
     try:
         vectors = load(pattern=options.filter)
         if not vectors:
-            return _refused(f"--filter {options.filter!r} matches no vector")
+            raise RefusedError(f"--filter {options.filter!r} matches no vector")
         found = []
         for name in options.names or table.names():
             try:
@@ -45,16 +45,16 @@ def run(options: argparse.Namespace) -> int:
                 if options.names:
                     raise
                 print(f"left out: {error}", file=sys.stderr)
-        written = page.text(found, SUITE)
-        if options.output is None:
-            print(written, end="")
-        else:
+    except (StoreError, UnknownAdapterError, MissingLibraryError) as error:
+        raise RefusedError(f"{error}") from error
+    written = page.text(found, SUITE)
+    if options.output is None:
+        print(written, end="")
+        return 0
+    try:
+        with writing("--output", options.output):
             options.output.write_text(written, encoding="utf-8")
-    except (StoreError, UnknownAdapterError, MissingLibraryError, OSError) as error:
-        return _refused(str(error))
+    except RefusedError:
+        print(written, end="")  # it took minutes
+        raise
     return 0
-
-
-def _refused(why: str) -> int:
-    print(f"refoptim table: {why}", file=sys.stderr)
-    return 2

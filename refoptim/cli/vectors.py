@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from refoptim.cli import jobs
+from refoptim.cli.refusals import RefusedError, writing
+from refoptim.conformance.runner.options import FILTER
 
 
 def add(commands: Any) -> None:
@@ -13,13 +15,12 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "vectors",
         help="list, make, check and export the conformance vectors",
-        description="The conformance vectors: problems for optimizers and schedulers with their exact answers.",
+        description="The conformance vectors: problems for optimizers and schedulers with their exact answers. Exit "
+        "codes: 0 all is well, 1 the vectors are not what they should be, 2 it could not be done.",
     )
     actions = parser.add_subparsers(dest="action", required=True)
     listed = actions.add_parser("list", help="print the ids, a line each")
-    listed.add_argument(
-        "--filter", default="", metavar="TEXT", help="only ids that contain this, or match it: adam.*.probe.*"
-    )
+    listed.add_argument("--filter", default="", metavar="TEXT", help=FILTER)
     listed.add_argument("--dtype", default="", choices=("", "f32", "f64", "c64", "c128"), help="only of this dtype")
     shown = actions.add_parser("show", help="print one vector as JSON, what is expected included")
     shown.add_argument("id", help="its id, as list prints it")
@@ -32,40 +33,34 @@ def add(commands: Any) -> None:
     verified = actions.add_parser("verify", help="check files against their schemas, hashes and index")
     exported = actions.add_parser("export", help="write them for another language")
     exported.add_argument("--lang", required=True, choices=("c", "rust", "npz", "json"), help="what to write")
-    exported.add_argument("--filter", default="", metavar="TEXT", help="only ids that contain this, or match it")
+    exported.add_argument("--filter", default="", metavar="TEXT", help=FILTER)
     exported.add_argument("folder", type=Path, metavar="DIR", help="a new or empty folder")
     for action in (listed, shown, generated, verified, exported):
         action.add_argument("--vectors", type=Path, metavar="DIR", help="instead of those that come with the package")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what was asked for: 0 it went well, 1 the vectors are not what they should be, 2 it could not be done."""
-    try:
-        from refoptim.conformance.vectors.store import StoreError
-    except ModuleNotFoundError as error:
-        if error.name not in ("flint", "tqdm", "jsonschema"):
-            raise
-        print(f"refoptim vectors needs {error.name}: pip install 'refoptim[conformance]'", file=sys.stderr)
-        return 2
+    """Do what was asked for."""
+    from refoptim.conformance.vectors.store import MissingVectorsError, StoreError
+
     try:
         return _ACTIONS[options.action](options)
     except StoreError as error:
+        if options.vectors and isinstance(error, MissingVectorsError):
+            raise RefusedError(f"--vectors {error}") from error
         print(f"refoptim vectors: {error}", file=sys.stderr)
         return 1
-    except (OSError, ValueError) as error:
-        print(f"refoptim vectors: {error}", file=sys.stderr)
-        return 2
 
 
 def _list(options: argparse.Namespace) -> int:
     from refoptim.conformance.vectors.store import load
 
     found = load(options.vectors, options.filter, dtype=options.dtype)
+    if not found:
+        raise RefusedError(f"--filter {options.filter!r} matches none")
     for vector in found:
         print(vector.id)
-    if not found:
-        print(f"--filter {options.filter!r} matches none", file=sys.stderr)
-    return 0 if found else 2
+    return 0
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -74,11 +69,10 @@ def _show(options: argparse.Namespace) -> int:
     from refoptim.conformance.vectors.store import load
 
     found = [vector for vector in load(options.vectors) if vector.id == options.id]
-    for vector in found:
-        print(json.dumps(vector._asdict(), indent=1))
     if not found:
-        print(f"there is no vector {options.id!r}: refoptim vectors list prints all", file=sys.stderr)
-    return 0 if found else 2
+        raise RefusedError(f"there is no vector {options.id!r}: refoptim vectors list prints all")
+    print(json.dumps(found[0]._asdict(), indent=1))
+    return 0
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -92,7 +86,8 @@ def _generate(options: argparse.Namespace) -> int:
         made = generate.generate(each)
         files = dict(tqdm(made, "vectors", total, unit="file", disable=options.quiet, leave=False))
     if not options.check:
-        generate.write(folder, files)
+        with writing("--vectors", folder):
+            generate.write(folder, files)
         print(f"{folder}: {store.verify(folder)} vectors in {len(files) - 1} files")
         return 0
     there = {path.name for path in folder.glob("*.json")}
@@ -116,9 +111,12 @@ def _export(options: argparse.Namespace) -> int:
 
     found = load(options.vectors, options.filter)
     if not found:
-        print(f"--filter {options.filter!r} matches none", file=sys.stderr)
-        return 2
-    count = export(options.lang, found, options.folder, options.vectors)
+        raise RefusedError(f"--filter {options.filter!r} matches none")
+    try:
+        with writing("DIR", options.folder):
+            count = export(options.lang, found, options.folder, options.vectors)
+    except ValueError as error:
+        raise RefusedError(f"{error}") from error
     left = len(found) - count
     rest = f"; {left} more are schedules and traces: those are for npz and json" if left else ""
     print(f"{options.folder}: {count} vectors{rest}")
