@@ -1,6 +1,8 @@
 """The harnesses in C and JavaScript conform, and twenty and more wrong ones are told what is wrong with them."""
 
+import inspect
 import json
+import re
 import shutil
 import subprocess
 import tomllib
@@ -10,9 +12,14 @@ import pytest
 
 pytest.importorskip("jsonschema", reason="jsonschema, extra conformance, is not installed")
 
+from refoptim import cli
+from refoptim.conformance.adapters import make
 from refoptim.conformance.dialects.search import verdict
+from refoptim.conformance.runner import singled
+from refoptim.conformance.runner.adapter import Adapter, Info
 from refoptim.conformance.runner.judge import judged
 from refoptim.conformance.runner.outcome import Grade, Status
+from refoptim.conformance.runner.transport import InProcess
 from refoptim.conformance.vectors.store import load
 
 # What is wrong, as changes to the source in JavaScript; a vector that shows it; and words of the explanation.
@@ -139,6 +146,28 @@ def turned(value):
     if isinstance(value, dict):
         return {name: turned(part) for name, part in reversed(value.items())}
     return [turned(part) for part in value] if isinstance(value, list) else value
+
+
+def test_the_adapter_in_python_conforms(monkeypatch, capsys):
+    monkeypatch.chdir(HARNESSES)
+    assert cli.main(["check", "--adapter", "adapter:Sgd", "--filter", "sgd", "--quiet"]) == 0
+    assert capsys.readouterr().out == "conforms at grade A: 67 answers of 69 vectors\n"
+
+
+def test_the_adapter_in_python_goes_on_from_a_state(monkeypatch):
+    monkeypatch.chdir(HARNESSES)
+    request = singled.step(VECTORS["sgd.f32.dyadic.momentum-nesterov"], 5)
+    found = InProcess(make("adapter:Sgd")).ask({"cmd": "step", **request.sent})
+    assert judged(request.vector, found).grade in (Grade.EXACT, Grade.A)
+
+
+def test_the_documentation_has_every_member_of_an_adapter():
+    text = (HARNESSES.parents[1] / "docs" / "vectors.md").read_text(encoding="utf-8")
+    for name in ("info", *(name for name in vars(Adapter) if not name.startswith("_"))):
+        assert re.search(rf"^\| `{name}\b", text, re.MULTILINE), name
+    assert f"Info({', '.join(map(str, inspect.signature(Info).parameters))})" == re.sub(
+        r"=[^,)]+", "", re.search(r"Info\(name.*?\)", text)[0]
+    )
 
 
 @pytest.mark.parametrize("name", ["harness.c", "harness.js"])
