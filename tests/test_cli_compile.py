@@ -89,7 +89,7 @@ def test_later_processes_find_what_they_need(tmp_path):
     assert all(was_there for _, was_there in used)
     # A second time nothing is left to do, and only the last line is said.
     again = printed("-c", line, "compile", "Adam", "--quiet", **cache)
-    assert again.startswith("0 compiled, 4 there already: ")
+    assert again.startswith("0 compiled, 4 there already, with the parts they are made of: ")
     assert again.count("\n") == 1
 
 

@@ -157,8 +157,8 @@ def _lines(file: Path) -> Iterator[Line]:
             return
         where = f"{file}: line {number}"
         try:
-            line = json.loads(row)
-        except (json.JSONDecodeError, RecursionError) as error:
+            line = json.loads(row, parse_float=_known, parse_int=_known, parse_constant=_known)
+        except (ValueError, RecursionError) as error:
             if last and number > 1:
                 raise TruncatedReportError(f"{where} breaks off: the run was cut off") from error
             raise DamagedReportError(f"{where} is not JSON: {error}") from error
@@ -197,6 +197,13 @@ def _curve_from(line: Line, file: Path) -> Curve:
         for state in line["states"]
     )
     return Curve(**fields | {"index": tuple(line["index"]), "steps": tuple(line["steps"]), "states": states})
+
+
+def _known(text: str) -> float:
+    """Return a number that JSON has, and float64 too; others are written as words."""
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
 
 
 def _number(value: Any) -> float:

@@ -52,14 +52,18 @@ def run(options: argparse.Namespace) -> int:
             lost += sum(use.file is None for use in uses)
             files.update(use.file for use in uses if use.file)
             if not options.quiet:
-                done = f"{len(found) - sum(found)} compiled, {sum(found)} there already"
-                print(f"{work}: {done if found else 'the same kernels'}")
+                print(f"{work}: {_counted(len(found) - sum(found), sum(found)) if found else 'the same kernels'}")
     size = sum(file.stat().st_size for file in files if file.exists())
     folders = ", ".join(sorted({str(file.parent) for file in files}))
-    print(f"{made} compiled, {there} there already" + (f": {size / 1e6:.1f} MB in {folders}" if files else ""))
+    print(_counted(made, there) + (f": {size / 1e6:.1f} MB in {folders}" if files else ""))
     if lost:
         print(f"refoptim compile: {lost} could not be kept: set NUMBA_CACHE_DIR to another folder", file=sys.stderr)
     return 1 if lost else 0
+
+
+def _counted(made: int, there: int) -> str:
+    # What kernels call is compiled and kept by itself, but is loaded with them, and not counted then.
+    return f"{made} compiled, {there} there already" + (", with the parts they are made of" if there else "")
 
 
 def _works(options: argparse.Namespace) -> list[Work]:
