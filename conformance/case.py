@@ -55,6 +55,10 @@ class Meaning(NamedTuple):
         return {name: np.zeros(shapes.get(name, theta.shape), theta.dtype) for name in self.state}
 
 
+class StaleMutantError(Exception):
+    """A mutant no longer applies to the code that it was written for."""
+
+
 class RuleMutant(NamedTuple):
     """A wrong rule: in the source of a rule, one expression replaced by another."""
 

@@ -16,6 +16,7 @@ from flint import arb
 
 import refoptim
 from refoptim.conformance import cases, truth
+from refoptim.conformance.case import StaleMutantError
 from refoptim.conformance.situation import ITERATIONS, Exact, FunctionMutant, Situation
 from refoptim.conformance.tolerances import BALL, MINIMIZER_LIMITS
 from refoptim.kernels.jit import CpuKernel, CpuLoop
@@ -66,10 +67,6 @@ class Mutant(NamedTuple):
 
     def __str__(self) -> str:
         return f"{OPTIMIZERS[self.stem]}: {self.name}"
-
-
-class StaleMutantError(Exception):
-    """A mutant no longer applies to the code that it was written for."""
 
 
 def ours(situation: Situation, iterations: int = 1) -> Found:

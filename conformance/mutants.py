@@ -10,7 +10,7 @@ import numpy as np
 
 import refoptim
 from refoptim.conformance import cases
-from refoptim.conformance.case import Case, RuleMutant, ScalarMutant
+from refoptim.conformance.case import Case, RuleMutant, ScalarMutant, StaleMutantError
 from refoptim.conformance.plumbing import PLUMBING
 from refoptim.conformance.scenario import Scenario
 from refoptim.conformance.specials import Specials
@@ -29,10 +29,6 @@ class Mutant(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.optimizer or self.stem}: {self.name}"
-
-
-class StaleMutantError(Exception):
-    """A mutant no longer applies to the code that it was written for."""
 
 
 def mutants() -> list[Mutant]:

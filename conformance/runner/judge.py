@@ -212,9 +212,18 @@ def _numbers(text: Any, dtype: str, size: int, what: str) -> Array:
     return values
 
 
-def scaled_errors(got: Array, high: Array, low: Array, scale: Array) -> Array:
-    """Return errors in ulps of the larger of the exact value and what it has been; infinite where not a number."""
-    kind = got.dtype.type
+def scaled_errors(got: Array, high: Array, low: Array, scale: Array, kind: type[np.floating] | None = None) -> Array:
+    """Return errors in ulps of the larger of the exact value and what it has been; infinite where not a number.
+
+    Args:
+        got: the numbers.
+        high: the exact values, as float64.
+        low: what is missing from these.
+        scale: the largest that the exact values have been.
+        kind: whose ulps (default: those of the numbers' own dtype).
+
+    """
+    kind = kind or got.dtype.type
     ulps = np.spacing(np.minimum(scale, np.finfo(kind).max).astype(kind)).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         errors = np.abs((got.astype(np.float64) - high) - low) / ulps

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flint import arb
 
-from refoptim.conformance.mutants import StaleMutantError
+from refoptim.conformance.case import StaleMutantError
 from refoptim.conformance.schedules import plateau, truth
 from refoptim.conformance.schedules.bookkeeping import BOOKKEEPING
 from refoptim.conformance.schedules.cases import CASES, PLATEAU_CASES

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refoptim.conformance.case import Meaning
+from refoptim.conformance.runner.judge import scaled_errors
 from refoptim.conformance.scenario import reals
 from refoptim.conformance.vectors import oracle
 from refoptim.conformance.vectors.encoding import DTYPES, real_of
@@ -75,9 +76,6 @@ def worst(problem: Trajectory, moments: list[dict[str, Any]], exact: Exact, scal
                 sizes = largest[key]
                 sizes = np.full_like(sizes, sizes.max(initial=0.0)) if scale == "tensor" else sizes
                 got = np.asarray(now[name][quantity], np.float64).ravel()
-                ulps = np.spacing(sizes.astype(kind)).astype(np.float64)
-                errors = np.abs((got - high) - low) / ulps
-                found[key] = max(
-                    found.get(key, 0.0), float(np.where(np.isfinite(got), errors, np.inf).max(initial=0.0))
-                )
+                errors = scaled_errors(got, high, low, sizes, kind)
+                found[key] = max(found.get(key, 0.0), float(errors.max(initial=0.0)))
     return found

@@ -77,19 +77,18 @@ def _near(name: str, value: float) -> float:
 def slug(case: Case, *, values: bool = False) -> str:
     """Return the options that a case sets, for its id."""
     named = {name: value for name, value in case.options.items() if name != "lr"}
-    parts = [name if value is True or not values else f"{name}={_short(value)}" for name, value in named.items()]
+    parts = [name if value is True or not values else f"{name}={short(value)}" for name, value in named.items()]
     shape = ["x".join(map(str, case.shape))] if case.shape else []
     return "-".join([*parts, *shape]).replace("_", "-").lower() or "plain"
 
 
-def _short(value: Any) -> str:
-    return (
-        ",".join(map(_short, value)) if isinstance(value, tuple) else f"{value:g}" if _is_number(value) else str(value)
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def short(value: Any) -> str:
+    """Return an option's value, for an id: a number with no more digits than it needs, a function by its name."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(short, value))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:g}"
+    return getattr(value, "__name__", "").replace("_", "") or str(value)
 
 
 def asked(optimizer: str, options: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from refoptim.conformance.schedules.truth import cycles_momentum, exact_curves
 from refoptim.conformance.vectors import flags
 from refoptim.conformance.vectors.encoding import encoded_options, scalar, to_hex
 from refoptim.conformance.vectors.entry import split, wide
+from refoptim.conformance.vectors.options import short
 from refoptim.conformance.vectors.problems import Random
 from refoptim.conformance.vectors.vector import Schedule, content_hash
 
@@ -201,15 +202,5 @@ def _flags(case: Case, *, cycled: bool, metrics: bool, dialect: bool) -> list[st
 def _name(case: Case) -> str:
     if case.parts:
         return "-".join(part.scheduler.lower() for part in case.parts)
-    given = [f"{name}={_short(value)}" for name, value in case.options.items()]
+    given = [f"{name}={short(value)}" for name, value in case.options.items()]
     return "-".join(given).replace("_", "-").lower() or "plain"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(_short, value))
-    return getattr(value, "__name__", "").replace("_", "") or (f"{value:g}" if _is_number(value) else str(value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
