@@ -209,6 +209,55 @@ def test_overridden_step_is_what_composites_take():
     assert (taken, chain.get_last_lr()) == ([0, 1], [BASE / 4])
 
 
+class Doubled:
+    """A mixin, which comes before our class."""
+
+    def get_lr(self):
+        return [2 * lr for lr in super().get_lr()]
+
+
+class Counted:
+    steps = 0
+
+    def step(self, epoch=None):
+        self.steps += 1
+        super().step(epoch)
+
+
+class ClosedForm:
+    def _get_closed_form_lr(self):
+        return [self.last_epoch / 8]
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in a chain"])
+def test_what_mixins_override_is_what_runs(wrapped):
+    def built(*bases):
+        scheduler = type("Mixed", bases, {})(sgd(), 2, 0.5)
+        return scheduler, lrs.ChainedScheduler([scheduler]) if wrapped else scheduler
+
+    own, scheduler = built(Doubled, lrs.StepLR)
+    curve = [own.get_last_lr()[0]]
+    for _ in range(3):
+        scheduler.step()
+        curve += own.get_last_lr()
+    assert curve == [2 * BASE, 4 * BASE, 4 * BASE, 8 * BASE]
+    counted = type("Counting", (Counted, lrs.StepLR), {})
+    own, scheduler = built(counted)
+    scheduler.step()
+    assert (own.get_last_lr(), own.steps) == ([BASE], 1)
+    # It overrides another method than its base does. The constructor takes a step, as torch's do.
+    own, scheduler = built(type("Both", (counted,), {"get_lr": lambda self: [0.25 + 0.5 * self.last_epoch]}))
+    scheduler.step()
+    assert (own.get_last_lr(), own.steps) == ([0.75], 2)
+
+
+def test_a_closed_form_of_a_users_is_where_a_jump_leads():
+    scheduler = type("Mixed", (ClosedForm, lrs.StepLR), {})(sgd(), 2)
+    with pytest.warns(UserWarning, match="epoch parameter"):
+        scheduler.step(4)
+    assert scheduler.get_last_lr() == [0.5]
+
+
 def test_plateau_logs_and_has_no_curve(caplog):
     scheduler = lrs.ReduceLROnPlateau(sgd(), patience=0, verbose=True)
     with caplog.at_level(logging.INFO, "refoptim.lr_scheduler"):

@@ -8,6 +8,7 @@ from . import saving
 from .arguments import check_optimizer, whole
 from .curves import Rows, curves, twin_of
 from .order import warn_about_order, watch
+from .overrides import overridden
 from .rates import Ledger, check_array, commit_exact, ledger_of, rate, recalled, unchanged_on_error, write_floats
 
 EPOCH_DEPRECATION_WARNING = (
@@ -21,7 +22,9 @@ class LRScheduler:
     """Base class of all schedulers, and of your own: override ``get_lr``.
 
     ``get_lr`` returns the learning rates of the epoch ``last_epoch``, one for each group; it may compute them from
-    those that the groups have now. The constructor calls it for epoch 0, and each ``step()`` for the next one.
+    those that the groups have now. The constructor calls it for epoch 0, and each ``step()`` for the next one. Override
+    it, ``step`` or ``_get_closed_form_lr`` in a class, which may be a mixin: what is assigned to an object, or to one of
+    these classes, is not called by the schedulers here.
 
     Args:
         optimizer: the optimizer whose learning rates are scheduled. A group's ``"initial_lr"`` is set to its learning
@@ -77,12 +80,14 @@ class LRScheduler:
                 cls._take = vars(cls)["_advance"]
             return
         # What a user overrides is what runs, also where a composite takes the step.
-        if "get_lr" in vars(cls):
+        if overridden(cls, "get_lr"):
             cls._never_fails = False
             for name in ("_initial_step", "_advance", "_take", "_jump", "_restart", "_start", "_curve"):
                 setattr(cls, name, getattr(LRScheduler, name))
-        if "step" in vars(cls):
-            cls._take, cls._never_fails = vars(cls)["step"], False
+        if overridden(cls, "_get_closed_form_lr"):
+            cls._jump = LRScheduler._jump
+        if overridden(cls, "step"):
+            cls._take, cls._never_fails = cls.step, False
 
     def get_lr(self) -> list[Any]:
         """Return the learning rates of the epoch ``last_epoch``, one for each group. Called by ``step``."""
