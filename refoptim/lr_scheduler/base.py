@@ -22,9 +22,9 @@ class LRScheduler:
     """Base class of all schedulers, and of your own: override ``get_lr``.
 
     ``get_lr`` returns the learning rates of the epoch ``last_epoch``, one for each group; it may compute them from
-    those that the groups have now. The constructor calls it for epoch 0, and each ``step()`` for the next one. Override
-    it, ``step`` or ``_get_closed_form_lr`` in a class, which may be a mixin: what is assigned to an object, or to one of
-    these classes, is not called by the schedulers here.
+    those that the groups have now. The constructor calls it for epoch 0, and each ``step()`` for the next one.
+    Override it, ``step`` or ``_get_closed_form_lr`` in a class, which may be a mixin: what is assigned to an object, or
+    to one of the classes here, need not be what runs.
 
     Args:
         optimizer: the optimizer whose learning rates are scheduled. A group's ``"initial_lr"`` is set to its learning
