@@ -183,6 +183,19 @@ def test_cosines(p, q):
         assert error.upper() < 2
 
 
+@pytest.mark.parametrize("period", [4, 7, 8, 1000, 2049])
+def test_a_cosine_that_comes_back_to_0_is_0_there(period):
+    """Where eta_min is above the initial learning rate, rounding must not leave a negative one, which is refused."""
+    optimizer = fresh(0.0)
+    (group,) = optimizer.param_groups
+    scheduler = lrs.CosineAnnealingLR(optimizer, period, eta_min=0.1)
+    found = stepped(optimizer, scheduler, 4 * period)
+    assert (np.array(found) >= 0).all()
+    np.testing.assert_array_equal(found, scheduler.at(range(4 * period + 1))[0])
+    assert group["lr"] == 0
+    optimizer.load_state_dict(optimizer.state_dict())
+
+
 def test_chains_do_not_drift():
     """Several schedulers on one optimizer: each reads what the others wrote, with all its digits."""
     optimizer = fresh()

@@ -10,11 +10,14 @@ from math import copysign, frexp, gcd, inf, ldexp
 
 Value = tuple[int, int]
 
-# How long m may become before it is brought back to the middle. Zero is out of bounds, and is (0, 0).
+# How long m may become before it is brought back to the middle. Zero is out of bounds.
 BITS, LEAST, MOST = 160, 1 << 152, 1 << 168
 # Bits that are rounded off first: an error in them must not decide how what lies just between two floats is rounded.
 UNSURE = 40
 _HALF = 1 << UNSURE - 1
+# A sum with a number of BITS bits that has no more bits than this is what rounding has left of 0: an error of a factor
+# of 128 bits grows by as much when the factor goes from almost 0 to 1, for periods of up to 2**32 epochs.
+_LOST = BITS - 64
 # Digits of fixed-point factors.
 SHORT = 128
 SHORT_ONE = 1 << SHORT
@@ -70,7 +73,9 @@ def scaled(low: float, m: int, x: int, n: int, d: int) -> Value:
     elif x < y:
         a <<= y - x
     m = a + (m - a) * n // d
-    return (m, x) if LEAST < m < MOST else settled(m, x)
+    if LEAST < m < MOST:
+        return m, x
+    return settled(m, x) if abs(m) >> _LOST + y - x else (0, 0)
 
 
 _kept = lru_cache(maxsize=64)(exact)
