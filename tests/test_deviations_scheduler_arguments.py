@@ -1,6 +1,7 @@
 """Rows of docs/deviations.md about what schedulers take, refuse and keep, with both numbers."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -84,6 +85,15 @@ def test_milestones_that_decrease():
 def test_cycles_without_a_beginning_or_a_scale(arguments, computed):
     """CyclicLR, step_size_up 0 or an unknown scale_mode."""
     check_refused("CyclicLR", {"base_lr": 1.0, "max_lr": 2.0, **arguments}, computed)
+
+
+def test_a_cycle_on_groups_that_were_scheduled():
+    """CyclicLR on groups that have an `initial_lr`."""
+    found = []
+    for module, optimizer in sides(0.05):
+        module.StepLR(optimizer, 3)
+        found.append(curve(module.CyclicLR(optimizer, 0.1, 0.5, step_size_up=2, cycle_momentum=False), 2))
+    assert found == [close([0.1, 0.3, 0.5]), close([0.05, 0.3, 0.5])]
 
 
 # Its last learning rate should be 4e-6.
@@ -191,3 +201,23 @@ def test_a_saved_schedule_names_what_it_lacks():
     assert mine["lr_lambdas"] == other["lr_lambdas"] == [None]
     assert "lambda" in mine["left_out"][0]
     assert "left_out" not in other
+
+
+def test_a_state_goes_on_in_the_other_library():
+    """The state of a scheduler, loaded by the other library."""
+    (_, left), (_, right) = sides(1.0)
+    mine, other = ours.MultiStepLR(left, [1, 2, 2]), theirs.MultiStepLR(right, [1, 2, 2])
+    state = mine.state_dict()
+    other.load_state_dict(state | {"milestones": Counter(state["milestones"])})
+    assert curve(other, 2) == close([1.0, 0.1, 0.001])
+    (_, left), (_, right) = sides(1.0)
+    mine, other = ours.MultiStepLR(left, [1, 2, 2]), theirs.MultiStepLR(right, [1, 2, 2])
+    mine.load_state_dict(other.state_dict())
+    assert curve(mine, 2) == close([1.0, 0.1, 0.001])
+    other.load_state_dict(state)
+    # The second number of the list, as if it were how often 1 comes.
+    assert curve(other, 1) == close([1.0, 0.01])
+    with pytest.raises(ValueError, match="build the scheduler with the arguments that torch's was built with"):
+        ours.OneCycleLR(left, 0.5, 20, cycle_momentum=False).load_state_dict(
+            theirs.OneCycleLR(right, 0.6, 20, cycle_momentum=False).state_dict()
+        )

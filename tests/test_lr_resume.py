@@ -7,25 +7,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from schedules import STEPS, Falling, rate_of, resumed, run, sgd, third
 
-import refoptim as optim
 from refoptim import lr_scheduler as lrs
-
-STEPS = 24
-
-
-def third(epoch):
-    return 1 / (1 + epoch / 3)
-
-
-class Falling:
-    """A callable object: its attributes are saved."""
-
-    def __init__(self, rate):
-        self.rate = rate
-
-    def __call__(self, epoch):
-        return self.rate**epoch
 
 
 class Own(lrs.LRScheduler):
@@ -59,17 +43,6 @@ SINGLE = {
 PARTS = [name for name in SINGLE if "Cycl" not in name]
 
 
-def rate_of(optimizer):
-    return [(group["lr"], group.get("momentum")) for group in optimizer.param_groups]
-
-
-def sgd():
-    groups = [{"params": [optim.Parameter([1.0])], "lr": lr} for lr in (0.1, 0.3)]
-    optimizer = optim.SGD(groups, momentum=0.9)
-    optimizer._opt_called = True
-    return optimizer
-
-
 def single(name):
     """Return a function that builds a scheduler of the table."""
     kind, arguments = SINGLE[name]
@@ -101,31 +74,6 @@ def composite(seed, optimizer):
 
 COMPOSITES = {f"composite {seed}": partial(composite, seed) for seed in range(40)}
 BUILDERS = {name: single(name) for name in SINGLE} | COMPOSITES
-
-
-def disturb(optimizer, epoch):
-    # Somebody else has a hand in it, too.
-    if epoch % 5 == 2:
-        optimizer.param_groups[0]["lr"] *= 0.9
-
-
-def run(optimizer, scheduler, first, last):
-    curve = []
-    for epoch in range(first, last):
-        scheduler.step()
-        disturb(optimizer, epoch)
-        curve.append((rate_of(optimizer), scheduler.get_last_lr()))
-    return curve
-
-
-def resumed(build, state, saved, optimizer_first):
-    """Return optimizer and scheduler as they are built in another process, and loaded in either order."""
-    optimizer = sgd()
-    scheduler = build(optimizer)
-    loads = [lambda: optimizer.load_state_dict(saved), lambda: scheduler.load_state_dict(json.loads(state))]
-    for load in loads if optimizer_first else reversed(loads):
-        load()
-    return optimizer, scheduler
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -232,61 +180,6 @@ def test_each_cycle_of_a_sequence_has_its_own_bounds():
         scheduler.step()
     alone = [one_cycle(0.5)(sgd()), one_cycle(0.1, base_momentum=0.5, max_momentum=0.6)(sgd())]
     assert seen == [pair for one in alone for pair in zip(one.at(range(20))[0], one.momentum_at(range(20))[0])]
-
-
-def test_functions_are_named_as_left_out():
-    state = lrs.LambdaLR(sgd(), [Falling(0.9), third]).state_dict()
-    assert state["lr_lambdas"] == [{"rate": 0.9}, None]
-    assert [line.partition(": ")[0] for line in state["left_out"]] == ["lr_lambdas[0]", "lr_lambdas[1]"]
-    assert state["left_out"][1].endswith(".third")
-    loaded = lrs.LambdaLR(sgd(), [Falling(0.5), third])
-    loaded.load_state_dict(state)
-    assert loaded.lr_lambdas[0].rate == 0.9
-    assert "left_out" not in lrs.StepLR(sgd(), 3).state_dict()
-
-
-def test_a_state_is_a_copy():
-    scheduler = lrs.MultiStepLR(sgd(), [3, 5])
-    state = scheduler.state_dict()
-    state["milestones"].append(9)
-    state["base_lrs"][0] = 7.0
-    assert (scheduler.milestones, scheduler.base_lrs) == ([3, 5], [0.1, 0.3])
-    fresh = lrs.MultiStepLR(sgd(), [3, 5])
-    fresh.load_state_dict(state)
-    state["milestones"].append(10)
-    assert fresh.milestones == [3, 5, 9]
-
-
-def chain(optimizer):
-    return lrs.ChainedScheduler([lrs.StepLR(optimizer, 3), lrs.LambdaLR(optimizer, Falling(0.9))])
-
-
-WRONG = [
-    (lambda _: 5, TypeError, "must be a dict, but is of type 'int'"),
-    (lambda state: state | {"_schedulers": state["_schedulers"][:1]}, ValueError, "must be a list of 2"),
-    (lambda state: state | {"_last_lr": [0.1]}, ValueError, "for 1 groups, but the optimizer has 2"),
-    (lambda state: {k: v for k, v in state.items() if k != "_last_lr"}, KeyError, "_last_lr: missing from the loaded"),
-    (lambda state: changed(state, 0, step_size=0), ValueError, "Expected positive integer step_size, but got 0"),
-    (lambda state: changed(state, 1, lr_lambdas=[None]), ValueError, "must be a list of 2 in the loaded state"),
-    (lambda state: state | {"exact_lrs": [[0.1, "0x1p0"]]}, ValueError, "0x1p0 is not 0.1"),
-]
-
-
-def changed(state, place, **values):
-    state["_schedulers"][place].update(values)
-    return state
-
-
-@pytest.mark.parametrize(("change", "error", "message"), WRONG)
-def test_wrong_states_change_nothing(change, error, message):
-    optimizer = sgd()
-    scheduler = chain(optimizer)
-    scheduler.step()
-    state = change(chain(sgd()).state_dict())
-    before = copy.deepcopy(scheduler.state_dict()), rate_of(optimizer)
-    with pytest.raises(error, match=message):
-        scheduler.load_state_dict(state)
-    assert (scheduler.state_dict(), rate_of(optimizer)) == before
 
 
 @pytest.mark.parametrize("name", [*SINGLE, "composite 1", "composite 2", "composite 3"])

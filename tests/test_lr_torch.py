@@ -1,10 +1,12 @@
 """Agreement with torch's schedulers, on random configurations: alone, chained, one after another, saved and resumed."""
 
+import copy
 import json
 import warnings
 
 import numpy as np
 import pytest
+from schedules import Falling
 
 import refoptim as optim
 from refoptim import lr_scheduler as ours
@@ -219,15 +221,122 @@ def test_fractions_of_an_epoch_are_torchs():
     assert mine.at([0.25, 20.5])[0].shape == (2,)
 
 
-def test_a_state_of_torchs_goes_on_here():
+def sequence(module, optimizer, parts):
+    schedulers = [getattr(module, name)(optimizer, **arguments) for name, arguments in parts]
+    return module.SequentialLR(optimizer, schedulers, [7 * place for place in range(1, len(parts))])
+
+
+def chain(module, optimizer, parts):
+    return module.ChainedScheduler([getattr(module, name)(optimizer, **arguments) for name, arguments in parts])
+
+
+WARMUP = "LinearLR", {"start_factor": 0.1, "total_iters": 5}
+DECAY = "ExponentialLR", {"gamma": 0.9}
+CYCLE = {"base_lr": 0.1, "max_lr": 0.5}
+PLATEAU = {"factor": 0.5, "patience": 1, "cooldown": 1}
+ONE_CYCLE = {"max_lr": [0.5, 0.8], "total_steps": STEPS}
+# A scheduler's name and its arguments, or a function that builds it.
+SAVED = {
+    "LambdaLR": ("LambdaLR", {"lr_lambda": factor_of("inverse")}),
+    "LambdaLR, an object": ("LambdaLR", {"lr_lambda": [Falling(0.7), Falling(0.8)]}),
+    "MultiplicativeLR": ("MultiplicativeLR", {"lr_lambda": factor_of("steps")}),
+    "StepLR": ("StepLR", {"step_size": 3, "gamma": 0.7}),
+    "MultiStepLR": ("MultiStepLR", {"milestones": [3, 12, 12, 15], "gamma": 0.7}),
+    "ConstantLR": ("ConstantLR", {"factor": 0.3, "total_iters": 13}),
+    "LinearLR": ("LinearLR", {"start_factor": 0.3, "end_factor": 0.9, "total_iters": 17}),
+    "ExponentialLR": DECAY,
+    "PolynomialLR": ("PolynomialLR", {"total_iters": 19, "power": 2.0}),
+    "CosineAnnealingLR": ("CosineAnnealingLR", {"T_max": 7, "eta_min": 1e-3}),
+    "CosineAnnealingWarmRestarts": ("CosineAnnealingWarmRestarts", {"T_0": 2, "T_mult": 2, "eta_min": 1e-3}),
+    "CyclicLR": ("CyclicLR", {**CYCLE, "step_size_up": 3, "step_size_down": 7}),
+    "CyclicLR, fractions": ("CyclicLR", {**CYCLE, "step_size_up": 2.7, "mode": "exp_range", "gamma": 0.9}),
+    "CyclicLR, an object": ("CyclicLR", {**CYCLE, "step_size_up": 3, "scale_fn": Falling(0.9)}),
+    "OneCycleLR": ("OneCycleLR", ONE_CYCLE),
+    "OneCycleLR, no momentum": ("OneCycleLR", {**ONE_CYCLE, "three_phase": True, "cycle_momentum": False}),
+    "ReduceLROnPlateau": ("ReduceLROnPlateau", PLATEAU),
+    "ReduceLROnPlateau, max": ("ReduceLROnPlateau", {**PLATEAU, "mode": "max", "min_lr": [0.1, 0.2]}),
+    "SWALR": lambda module, optimizer: SWALRS[module].SWALR(optimizer, 0.02, anneal_epochs=15),
+    "SequentialLR": lambda module, optimizer: sequence(module, optimizer, [WARMUP, DECAY]),
+    "SequentialLR of three": lambda module, optimizer: sequence(
+        module, optimizer, [WARMUP, ("CosineAnnealingWarmRestarts", {"T_0": 4}), DECAY]
+    ),
+    "ChainedScheduler": lambda module, optimizer: chain(module, optimizer, [WARMUP, DECAY]),
+    "ChainedScheduler of a cycle": lambda module, optimizer: chain(
+        module, optimizer, [("OneCycleLR", ONE_CYCLE), DECAY]
+    ),
+}
+SWALRS = {ours: optim.swa_utils, theirs: torch.optim.swa_utils}
+
+
+def saved_scheduler(name, module, optimizer):
+    build = SAVED[name]
+    return build(module, optimizer) if callable(build) else getattr(module, build[0])(optimizer, **build[1])
+
+
+@pytest.mark.parametrize("stop", [0, 1, 6, 10, 14])
+@pytest.mark.parametrize("name", SAVED)
+@pytest.mark.filterwarnings("ignore:.*scheduler.step:UserWarning")
+def test_a_state_of_torchs_goes_on_here(name, stop):
+    check_goes_on(name, stop, (theirs, ours))
+
+
+@pytest.mark.parametrize("stop", [0, 1, 6, 10, 14])
+@pytest.mark.parametrize("name", sorted(SAVED.keys() - {"MultiStepLR"}))
+@pytest.mark.filterwarnings("ignore:.*scheduler.step:UserWarning")
+def test_a_state_of_ours_goes_on_there(name, stop):
+    """But for MultiStepLR's milestones, which are a list here and a Counter there."""
+    check_goes_on(name, stop, (ours, theirs))
+
+
+def check_goes_on(name, stop, modules):
+    """Save with one of the modules and go on with the other, beside the first."""
+    sides = dict(zip((ours, theirs), optimizers([0.3, 0.4])))
+    first, second = (saved_scheduler(name, module, sides[module]) for module in modules)
+
+    def step(scheduler, metric):
+        scheduler.step(*([metric] if "Plateau" in name else []))
+
+    metrics = [3.0, 2.0, 2.0, 2.5, 2.4, 2.3, 2.2, 2.1, 2.0, 2.0] * 2
+    for metric in metrics[:stop]:
+        step(first, metric)
+    copied(*(sides[module] for module in modules))
+    state = copy.deepcopy(first.state_dict())
+    second.load_state_dict(state)
+    for metric in metrics[stop:]:
+        step(first, metric)
+        step(second, metric)
+        np.testing.assert_allclose(*map(values, sides.values()), **CLOSE["torch schedule"], err_msg=name)
+
+
+def copied(source, target):
+    """Give an optimizer the options of another one's groups, as if it had loaded them."""
+    for group, other in zip(target.param_groups, source.param_groups, strict=True):
+        group.update({name: value for name, value in other.items() if name in group and name != "params"})
+
+
+def test_a_state_of_torchs_from_other_arguments_is_refused():
     left, right = optimizers([0.3])
-    mine, other = ours.StepLR(left, 2, 0.7), theirs.StepLR(right, 2, 0.7)
-    right.step()
+    mine, other = ours.OneCycleLR(left, 0.5, 20), theirs.OneCycleLR(right, 0.6, 20)
+    before = copy.deepcopy(mine.state_dict())
+    with pytest.raises(ValueError, match=r"lacks what goes with its base_lrs=\[0.024\], and here it is \[0.02\]"):
+        mine.load_state_dict(other.state_dict())
+    assert mine.state_dict() == before
+
+
+@pytest.mark.filterwarnings("ignore:.*scheduler.step:UserWarning")
+def test_a_state_of_torchs_with_tensors_goes_on_here():
+    left = optim.SGD([optim.Parameter([1.0])], lr=np.array(0.3))
+    right = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=torch.tensor(0.3, dtype=torch.float64))
+    mine, other = (module.StepLR(optimizer, 2, 0.7) for module, optimizer in ((ours, left), (theirs, right)))
     for _ in range(5):
         other.step()
-    left.param_groups[0]["lr"] = right.param_groups[0]["lr"]
+    left.param_groups[0]["lr"][...] = right.param_groups[0]["lr"].numpy()
     mine.load_state_dict(other.state_dict())
+    assert [type(value) for value in (*mine.base_lrs, *mine.get_last_lr())] == [float, float]
+    json.dumps(mine.state_dict())
     for _ in range(5):
         mine.step()
         other.step()
-        np.testing.assert_allclose(values(left), values(right), **CLOSE["torch schedule"])
+        np.testing.assert_allclose(
+            left.param_groups[0]["lr"], right.param_groups[0]["lr"].numpy(), **CLOSE["torch schedule"]
+        )

@@ -1,5 +1,6 @@
 """LRScheduler: the base of all schedulers, and of users' own."""
 
+from collections.abc import Mapping
 from typing import Any
 from warnings import warn
 
@@ -50,6 +51,8 @@ class LRScheduler:
 
     """
 
+    # Attributes that torch's state lacks. The constructor has set them.
+    _unknown_to_torch: tuple[str, ...] = ()
     # Whether a step never fails: it calls no function of a user's, and does not come to an end.
     _never_fails = False
     _is_initial = False
@@ -150,8 +153,13 @@ class LRScheduler:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state. The optimizer loads its own, before or after this.
 
+        Args:
+            state_dict: one of this class, or of torch's class of this name. What torch keeps elsewhere is taken from
+                this scheduler: build it with the same arguments.
+
         Raises:
             KeyError: something is missing. Nothing is changed then, as after any other error.
+            TypeError: the state, or that of a callable object in it, is no dict.
             ValueError: the state belongs to another number of groups, or is out of range.
 
         """
@@ -163,6 +171,10 @@ class LRScheduler:
 
     def _check(self) -> None:
         """Raise if an argument is out of its range, and turn all of them into plain numbers."""
+
+    def _completed(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a state of torch's as one of ours."""
+        return {name: vars(self)[name] for name in self._unknown_to_torch if name in vars(self)} | dict(state)
 
     def _claim(self) -> None:
         """Give the groups what the schedule needs to find there."""

@@ -18,6 +18,7 @@ class _Composite(LRScheduler):
     """A scheduler that steps others."""
 
     _schedulers: list[LRScheduler]
+    _unknown_to_torch = ("_step_count",)
 
     def _hold(self, schedulers: Iterable[LRScheduler], optimizer: Any) -> None:
         """Check the parts and keep them."""
@@ -100,13 +101,7 @@ class SequentialLR(_Composite):
         self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1
     ) -> None:
         self._hold(schedulers, optimizer)
-        if len(milestones) != len(self._schedulers) - 1:
-            raise ValueError(
-                "Sequential Schedulers expects number of schedulers provided to be one more than the number of "
-                f"milestone points, but got number of schedulers {len(self._schedulers)} and the number of milestones "
-                f"to be equal to {len(milestones)}"
-            )
-        self._milestones = list(milestones)
+        self._milestones = milestones
         self._check()
         with unchanged_on_error(optimizer, self._members):
             # The next process builds the parts again, and the first of them must find what it finds now.
@@ -121,6 +116,12 @@ class SequentialLR(_Composite):
 
     def _check(self) -> None:
         self._milestones = increasing("milestones", self._milestones)
+        if len(self._milestones) != len(self._schedulers) - 1:
+            raise ValueError(
+                "Sequential Schedulers expects number of schedulers provided to be one more than the number of "
+                f"milestone points, but got number of schedulers {len(self._schedulers)} and the number of milestones "
+                f"to be equal to {len(self._milestones)}"
+            )
 
     def _place(self, epoch: int) -> tuple[int, int]:
         """Return which scheduler an epoch belongs to, and its own epoch."""

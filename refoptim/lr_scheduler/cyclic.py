@@ -1,6 +1,6 @@
 """CyclicLR."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import lcm
 from typing import Any
 
@@ -104,6 +104,17 @@ class CyclicLR(WithMomentum):
             raise ValueError(f"mode is invalid and scale_fn is None: {self.mode!r} is none of {', '.join(_MODES)}")
         if self.scale_mode not in ("cycle", "iterations"):
             raise ValueError(f"scale_mode must be 'cycle' or 'iterations', but is {self.scale_mode!r}")
+
+    def _completed(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a state of torch's, which has the sizes' sum and a quotient, as one of ours."""
+        completed = super()._completed(state)
+        if "total_size" in completed and "step_ratio" in completed:
+            both, ratio = (real(name, completed.pop(name)) for name in ("total_size", "step_ratio"))
+            up = round(both * ratio)
+            # A quotient of whole numbers is rounded, and its product may be beside the number.
+            up = up if up / both == ratio else both * ratio
+            completed |= {"step_size_up": up, "step_size_down": both - up}
+        return completed
 
     def _claim(self) -> None:
         if self.last_epoch == -1:

@@ -1,5 +1,6 @@
 """OneCycleLR."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -59,6 +60,9 @@ class OneCycleLR(WithMomentum):
 
     """
 
+    # torch keeps them in the groups, where other schedulers may overwrite them.
+    _unknown_to_torch = ("max_lrs", "min_lrs", "base_momentums", "max_momentums", "div_factor", "final_div_factor")
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -91,6 +95,15 @@ class OneCycleLR(WithMomentum):
         self.final_div_factor = positive("final_div_factor", self.final_div_factor)
         if self._anneal_func_type not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {self._anneal_func_type}")
+
+    def _completed(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        for name in ("base_lrs", "cycle_momentum"):
+            if name in state and state[name] != vars(self)[name]:
+                raise ValueError(
+                    f"torch's state of OneCycleLR lacks what goes with its {name}={state[name]!r}, and here it is "
+                    f"{vars(self)[name]!r}: build the scheduler with the arguments that torch's was built with"
+                )
+        return super()._completed(state)
 
     def _claim(self) -> None:
         groups = self.optimizer.param_groups

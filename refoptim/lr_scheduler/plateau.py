@@ -54,6 +54,8 @@ class ReduceLROnPlateau(LRScheduler):
 
     """
 
+    _unknown_to_torch = ("verbose",)
+
     def __init__(
         self,
         optimizer: Optimizer,

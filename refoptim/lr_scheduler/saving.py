@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from copy import deepcopy
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..interrupts import Uninterrupted
+from .curves import members
 from .exact import rounded
-from .rates import Ledger, rate
+from .overrides import overridden
+from .rates import Ledger, rate, unchanged_on_error
 
 # What a scheduler shares with others or can compute again, and what torch keeps for the time of a call.
 UNSAVED = {
@@ -28,8 +30,14 @@ UNSAVED = {
     "_get_lr_called_within_step",
 }
 
-# A scheduler, or a user's callable object, and the attributes that it is to get.
-Changes = list[tuple[Any, dict[str, Any]]]
+
+class Changes(NamedTuple):
+    """What a load is going to do."""
+
+    # Schedulers, or a user's callable objects, and the attributes that each is to get.
+    attributes: list[tuple[Any, dict[str, Any]]]
+    # Objects that load their state themselves, and the state of each.
+    loads: list[tuple[Any, Any]]
 
 
 def saved(scheduler: Any) -> dict[str, Any]:
@@ -42,10 +50,13 @@ def saved(scheduler: Any) -> dict[str, Any]:
 
 def load(scheduler: Any, state: Any) -> None:
     """Give a scheduler the saved attributes, all of them or, if there is anything wrong with them, none."""
-    changes = _changes(scheduler, state)
-    ledger = _ledger(state)
-    with Uninterrupted():
-        for target, attributes in changes:
+    changes = Changes([], [])
+    ledger = _plan(scheduler, state, changes)
+    with Uninterrupted(), unchanged_on_error(scheduler.optimizer, members(scheduler)):
+        # Only these can fail. They are given copies: torch's way is to take things out.
+        for target, value in changes.loads:
+            target.load_state_dict(deepcopy(value))
+        for target, attributes in changes.attributes:
             vars(target).update(attributes)
         if ledger is not None:
             scheduler._ledger[:] = ledger
@@ -57,63 +68,101 @@ def _plain(name: str, value: Any, left_out: list[str]) -> Any:
     if callable(value):
         described = getattr(value, "__qualname__", type(value).__qualname__)
         left_out.append(f"{name}: {getattr(value, '__module__', None) or type(value).__module__}.{described}")
-        attributes = {} if isinstance(value, FunctionType) else getattr(value, "__dict__", {})
+        attributes = vars(value) if _has_attributes(value) else {}
         return {key: _plain(f"{name}.{key}", item, left_out) for key, item in attributes.items()} or None
     if isinstance(value, list | tuple):
         return [_plain(f"{name}[{place}]", item, left_out) for place, item in enumerate(value)]
     if isinstance(value, Mapping):
         return {key: _plain(f"{name}[{key!r}]", item, left_out) for key, item in value.items()}
-    return value.item() if isinstance(value, np.generic) else deepcopy(value)
+    return _copied(value)
 
 
-def _changes(scheduler: Any, state: Any) -> Changes:
+def _has_attributes(function: Any) -> bool:
+    """Return whether a callable is an object of a user's class, whose attributes are saved."""
+    return hasattr(function, "__dict__") and not isinstance(function, FunctionType | type)
+
+
+def _copied(value: Any) -> Any:
+    # A number of NumPy's, or of torch's, becomes Python's.
+    return value.item() if getattr(value, "shape", None) == () else deepcopy(value)
+
+
+def _plan(scheduler: Any, state: Any, changes: Changes) -> Ledger | None:
+    """Check a scheduler's state, and add to the changes what it leads to. Return the ledger, if it has one."""
     kind = type(scheduler).__name__
     if not isinstance(state, Mapping):
         raise TypeError(f"the state of {kind} must be a dict, but is of type {type(state).__name__!r}")
+    if "exact_lrs" not in state:
+        state = scheduler._completed(state)
     own = vars(scheduler).keys() - UNSAVED
     missing = sorted(own - state.keys())
     if missing:
         raise KeyError(f"{', '.join(missing)}: missing from the loaded state of {kind}, which has {sorted(state)}")
-    changes: Changes = []
     attributes = {
-        name: _restored(f"{name} of {kind}", vars(scheduler).get(name), value, changes)
+        name: _restored(name, kind, vars(scheduler).get(name), value, changes)
         for name, value in state.items()
         if name not in UNSAVED
     }
-    groups, loaded = len(scheduler.optimizer.param_groups), attributes.get("_last_lr", ())
-    if len(loaded) != groups:
-        raise ValueError(f"the loaded state of {kind} is for {len(loaded)} groups, but the optimizer has {groups}")
+    for name in ("base_lrs", "_last_lr"):
+        if name in attributes:
+            attributes[name] = _rates(f"{name} of {kind}", attributes[name])
+    # A group that was added after the last step has no learning rate there yet.
+    ledger = _ledger(state)
+    groups, loaded = len(scheduler.optimizer.param_groups), max(len(attributes.get("_last_lr", ())), len(ledger or ()))
+    if loaded != groups:
+        raise ValueError(f"the loaded state of {kind} is for {loaded} groups, but the optimizer has {groups}")
     candidate = object.__new__(type(scheduler))
     vars(candidate).update({**vars(scheduler), **attributes})
     candidate._check()
-    return [*changes, (scheduler, {name: vars(candidate)[name] for name in attributes})]
+    changes.attributes.append((scheduler, {name: vars(candidate)[name] for name in attributes}))
+    return ledger
 
 
-def _restored(name: str, current: Any, value: Any, changes: Changes) -> Any:
+def _rates(name: str, values: Any) -> list[float]:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{name} must be a list of numbers in the loaded state, but is {values!r}")
+    return [rate(value) for value in values]
+
+
+def _restored(name: str, kind: str, current: Any, value: Any, changes: Changes) -> Any:
     """Return what an attribute is to be. What happens inside of schedulers and callables is added to the changes."""
     if hasattr(current, "state_dict"):
-        changes += _changes(current, value)
+        if overridden(type(current), "load_state_dict"):
+            changes.loads.append((current, value))
+        else:
+            _plan(current, value, changes)
         return current
     if callable(current):
         if value is not None:
-            changes.append((current, deepcopy(value)))
+            if not isinstance(value, Mapping) or not _has_attributes(current):
+                accepted = "a dict of attributes, or None," if _has_attributes(current) else "None"
+                raise TypeError(f"{name} of {kind} must be {accepted} in the loaded state, but is {value!r}")
+            inside = {
+                key: _restored(f"{name}.{key}", kind, vars(current).get(key), item, changes)
+                for key, item in value.items()
+            }
+            changes.attributes.append((current, inside))
         return current
     if isinstance(current, list | tuple) and any(callable(item) or hasattr(item, "state_dict") for item in current):
         if not isinstance(value, list | tuple) or len(value) != len(current):
-            raise ValueError(f"{name} must be a list of {len(current)} in the loaded state, but is {value!r}")
-        return [_restored(f"{name}[{i}]", old, new, changes) for i, (old, new) in enumerate(zip(current, value))]
-    return deepcopy(value)
+            raise ValueError(f"{name} of {kind} must be a list of {len(current)} in the loaded state, but is {value!r}")
+        return [_restored(f"{name}[{i}]", kind, old, new, changes) for i, (old, new) in enumerate(zip(current, value))]
+    return _copied(value)
 
 
 def _digits(scheduler: Any) -> list[Any]:
     """Return each group's learning rate and the value that it was rounded from, or None if somebody changed it."""
-    known = zip(scheduler._ledger, scheduler.optimizer.param_groups)
-    return [[lr, f"{m:#x}p{x}"] if lr == rate(group["lr"]) else None for (lr, m, x), group in known]
+    groups = scheduler.optimizer.param_groups
+    known = [*scheduler._ledger, *[(0.0, 0, 0)] * len(groups)]
+    return [[lr, f"{m:#x}p{x}"] if lr == rate(group["lr"]) else None for (lr, m, x), group in zip(known, groups)]
 
 
 def _ledger(state: Mapping[str, Any]) -> Ledger | None:
-    entries = state.get("exact_lrs")
-    return None if entries is None else [(0.0, 0, 0) if entry is None else _known(*entry) for entry in entries]
+    if (entries := state.get("exact_lrs")) is None:
+        return None
+    if not isinstance(entries, list | tuple):
+        raise TypeError(f"exact_lrs must be a list in the loaded state, but is {entries!r}")
+    return [(0.0, 0, 0) if entry is None else _known(*entry) for entry in entries]
 
 
 def _known(lr: float, digits: str) -> tuple[float, int, int]:
