@@ -61,11 +61,6 @@ class Objective:
         self.calls = 0
         self.first: Any = None  # what the closure returned first
 
-    @property
-    def size(self) -> int:
-        """How many elements the vectors have."""
-        return self._start.size
-
     def evaluate(self, measure: Measure) -> "tuple[float, Measured]":
         """Return the loss where the parameters are, and the gradient, measured in this way."""
         self.left -= 1

@@ -124,7 +124,10 @@ class SparseGrad:
         return self.coalesce() if np.any(ordered[1:] == ordered[:-1]) else self
 
     def coalesce(self) -> "SparseGrad":
-        """Return the same gradient with its rows in order and none twice. Sums are rounded once."""
+        """Return the same gradient with its rows in order and none twice.
+
+        A row's parts are added in float64; what they sum to is rounded to the gradient's dtype.
+        """
         if np.all(self.rows[1:] > self.rows[:-1]):
             return self
         if self.place is not CPU:

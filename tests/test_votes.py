@@ -17,7 +17,7 @@ WITNESS = adapters.make("torch")
 
 
 def test_nobody_dissents():
-    ballots = votes.election(WITNESS, ALL)
+    ballots = [votes.vote(WITNESS, vector) for vector in ALL]
     assert [ballot for ballot in ballots if ballot.vote is votes.Vote.DISSENTS] == []
     assert sum(ballot.vote is votes.Vote.AGREES for ballot in ballots) > 0.8 * len(ALL)
 

@@ -81,24 +81,9 @@ def _sparse(change: Callable[[Rows, Any], Any]) -> Callable[[Trajectory], Trajec
     def changed(problem: Trajectory) -> Trajectory | None:
         if not any(isinstance(grad, Rows) for step in problem.steps for grad in step.grads.values()):
             return None
-        steps = [
-            step._replace(
-                grads={
-                    name: change(grad, problem.params[name]) if isinstance(grad, Rows) else grad
-                    for name, grad in step.grads.items()
-                }
-            )
-            for step in problem.steps
-        ]
-        return _steps(problem, steps)
+        return problem.with_gradients(lambda grad, like: change(grad, like) if isinstance(grad, Rows) else grad)
 
     return changed
-
-
-def _dense(grad: Rows, like: Any) -> Any:
-    found = np.zeros_like(like)
-    np.add.at(found, grad.indices, grad.values)
-    return found
 
 
 def _last_of_row(grad: Rows, like: Any) -> Rows:
@@ -110,12 +95,7 @@ def missing_as_zero(problem: Trajectory) -> Trajectory | None:
     """Return the problem with zeros where a parameter has no gradient."""
     if not any(grad is None for step in problem.steps for grad in step.grads.values()):
         return None
-    zeros = {name: np.zeros_like(array) for name, array in problem.params.items()}
-    steps = [
-        step._replace(grads={name: zeros[name] if grad is None else grad for name, grad in step.grads.items()})
-        for step in problem.steps
-    ]
-    return _steps(problem, steps)
+    return problem.with_gradients(lambda grad, like: np.zeros_like(like) if grad is None else grad)
 
 
 def _some(change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[[Trajectory], Trajectory | None]:
@@ -157,7 +137,7 @@ _FIXED = (
         _some(lambda o: {"eps": 0.0} if isinstance(o.get("eps"), float) else {}),
         unless=("Adamax",),
     ),
-    Suspect("rows", "dense", "takes rows without a gradient for rows of zeros", _sparse(_dense)),
+    Suspect("rows", "dense", "takes rows without a gradient for rows of zeros", _sparse(Rows.dense)),
     Suspect("rows", "last", "keeps the last of a row's gradients in the place of their sum", _sparse(_last_of_row)),
 )
 

@@ -82,11 +82,14 @@ class _Course:
         if self._t == 0:
             self._begin(lr)
         self._t += 1
-        dense, touched = _dense(grad, self._like)
-        g = self._numbers.array(dense)
+        rows = isinstance(grad, Rows)
+        g = self._numbers.array(grad.dense(self._like) if rows else grad)
         g = -g if self._options.get("maximize") else g
-        found = self._form.formula(self._values[0], g, *self._values[1:], kept=storing.used, **self._symbols(lr, at))
-        found = [_kept(new, old, touched) for new, old in zip(found, self._values, strict=True)]
+        state, symbols = self._values[1:], self._symbols(lr, at)
+        found = list(self._form.formula(self._values[0], g, *state, kept=storing.used, **symbols))
+        if rows:
+            named = grad.named(self._like)
+            found = [_kept(new, old, named) for new, old in zip(found, self._values, strict=True)]
         if self._axes.get("update") == "previous":
             moved = found[0] - self._values[0]
             found[0] = self._values[0] + self._pending
@@ -118,19 +121,8 @@ class _Course:
         return {name: np.ravel(value) for name, value in zip(names, self._values, strict=False)}
 
 
-def _dense(grad: Array | Rows, like: Array) -> tuple[Array, Array | None]:
-    if not isinstance(grad, Rows):
-        return grad, None
-    dense = np.zeros_like(like)
-    np.add.at(dense, grad.indices, grad.values)
-    touched = np.zeros(like.shape, bool)
-    touched[grad.indices] = True
-    return dense, touched
-
-
-def _kept(new: Any, old: Any, touched: Array | None) -> Any:
-    if touched is None:
-        return new
+def _kept(new: Any, old: Any, touched: Array) -> Any:
+    """Return the new values of elements that are touched, and the old ones of the others."""
     mixed = old.copy()
     chosen = np.repeat(touched.ravel(), old.size // touched.size).reshape(old.shape)
     mixed[chosen] = new[chosen]

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from refoptim.conformance.case import Case, Meaning
 from refoptim.conformance.judge import filled
-from refoptim.conformance.vectors.encoding import DTYPES
 from refoptim.conformance.vectors.numbers import Numbers
 from refoptim.conformance.vectors.vector import Rows, Trajectory
 
@@ -36,14 +35,16 @@ class Course:
         if self._t == 0:
             self._begin(lr)
         self._t += 1
-        dense, touched = _dense(grad, self._like)
+        dense = grad.dense(self._like) if isinstance(grad, Rows) else grad
         symbols = self._meaning.symbols(self._t) | self._meaning.typed(self._like.dtype) | {"gamma": lr}
         symbols = self._numbers.symbols(symbols) | self._host
         found = self._meaning.formula(self._values[0], self._numbers.array(dense), *self._values[1:], **symbols)
         if self._meaning.advance:
             self._host = self._meaning.advance(**symbols)
-        kept = [_kept(new, old, touched) for new, old in zip(found, self._values, strict=True)]
-        self._values = [self._numbers.stored(value) for value in kept]
+        if isinstance(grad, Rows):
+            named = grad.named(self._like)
+            found = [_kept(new, old, named) for new, old in zip(found, self._values, strict=True)]
+        self._values = [self._numbers.stored(value) for value in found]
 
     def _begin(self, lr: float) -> None:
         initial = self._meaning.initial(lr)
@@ -58,22 +59,10 @@ class Course:
         return {"theta": self._values[0]} | {name: value for name, value in state if np.size(value)}
 
 
-def _dense(grad: Array | Rows, like: Array) -> tuple[Array, Array | None]:
-    """Return a gradient as an array, duplicate rows summed, and which elements it has; None is all."""
-    if not isinstance(grad, Rows):
-        return grad, None
-    dense = np.zeros_like(like)
-    np.add.at(dense, grad.indices, grad.values)
-    touched = np.zeros(like.shape, bool)
-    touched[grad.indices] = True
-    return dense, touched
-
-
-def _kept(new: Any, old: Any, touched: Array | None) -> Any:
-    if touched is None:
-        return new
+def _kept(new: Any, old: Any, named: Array) -> Any:
+    """Return the new values of elements that are named, and the old ones of the others."""
     mixed = old.copy()
-    chosen = touched.reshape(old.shape)
+    chosen = named.reshape(old.shape)
     mixed[chosen] = new[chosen]
     return mixed
 
@@ -101,8 +90,3 @@ def run(problem: Trajectory, meanings: Sequence[Meaning], numbers: Numbers) -> I
 def meanings_of(problem: Trajectory, meaning: Callable[[Case], Meaning]) -> list[Meaning]:
     """Return what each group of a problem computes, from the file that has the optimizer's cases."""
     return [meaning(Case(problem.algorithm, group.options)) for group in problem.groups]
-
-
-def dtype_of(problem: Trajectory) -> Any:
-    """Return NumPy's type of a problem's parameters."""
-    return DTYPES[problem.dtype]

@@ -205,19 +205,7 @@ def sparse(case: Case, meaning: Meaning, dtype: str) -> Trajectory:
 
 def dense(problem: Trajectory) -> Trajectory:
     """Return the same problem with zeros where a sparse gradient has nothing."""
-
-    def filled(grad: Any, like: Array) -> Any:
-        if not isinstance(grad, Rows):
-            return grad
-        found = np.zeros_like(like)
-        np.add.at(found, grad.indices, grad.values)
-        return found
-
-    steps = tuple(
-        step._replace(grads={name: filled(grad, problem.params[name]) for name, grad in step.grads.items()})
-        for step in problem.steps
-    )
-    return problem._replace(steps=steps)
+    return problem.with_gradients(lambda grad, like: grad.dense(like) if isinstance(grad, Rows) else grad)
 
 
 def _whole(

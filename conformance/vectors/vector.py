@@ -1,7 +1,7 @@
 """What a vector is: a problem, which is sent to whoever is judged, and what is expected of the answer, which is not."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -71,12 +71,27 @@ class Rows(NamedTuple):
     indices: Array
     values: Array
 
+    def dense(self, like: Array) -> Array:
+        """Return the gradient as an array, duplicate rows summed, with zeros in the rows that it does not name."""
+        found = np.zeros_like(like)
+        np.add.at(found, self.indices, self.values)
+        return found
+
+    def named(self, like: Array) -> Array:
+        """Return which elements are in rows that it names."""
+        found = np.zeros(like.shape, bool)
+        found[self.indices] = True
+        return found
+
+
+Gradient = Array | Rows | None
+
 
 class Step(NamedTuple):
     """What happens at a step: each group's learning rate and each parameter's gradient, None if it has none."""
 
     lrs: tuple[float, ...]
-    grads: dict[str, Array | Rows | None]
+    grads: dict[str, Gradient]
 
 
 class Trajectory(NamedTuple):
@@ -88,6 +103,14 @@ class Trajectory(NamedTuple):
     groups: tuple[Group, ...]
     steps: tuple[Step, ...]
     record: frozenset[int]  # the steps, from 1, after which the answer says what there is
+
+    def with_gradients(self, change: Callable[[Gradient, Array], Gradient]) -> "Trajectory":
+        """Return the same problem with what this makes of each gradient, given its parameter too."""
+        steps = tuple(
+            step._replace(grads={name: change(grad, self.params[name]) for name, grad in step.grads.items()})
+            for step in self.steps
+        )
+        return self._replace(steps=steps)
 
 
 class Schedule(NamedTuple):

@@ -1,6 +1,5 @@
 """Votes: another implementation on each vector that both define. What it dissents from is not published."""
 
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -53,8 +52,3 @@ def vote(adapter: Adapter, vector: Vector) -> Ballot:
     if result.status is Status.CONFORMS or (result.status is Status.MISMATCH and result.grade is Grade.C):
         return Ballot(vector.id, Vote.AGREES)
     return Ballot(vector.id, Vote.DISSENTS, str(result.divergence or result.message))
-
-
-def election(adapter: Adapter, vectors: Iterable[Vector]) -> list[Ballot]:
-    """Return a witness's votes on vectors."""
-    return [vote(adapter, vector) for vector in vectors]

@@ -1,6 +1,6 @@
 """Witnesses: how far the result moves when a flagged feature is taken away. What moves nothing tests nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def without(problem: Trajectory, asked: list[str]) -> Iterator[tuple[str, Trajec
         yield "LrPerStep", problem._replace(steps=tuple(step._replace(lrs=lrs[0]) for step in problem.steps))
     grads = [(name, grad) for step in problem.steps for name, grad in step.grads.items()]
     if any(grad is None for _, grad in grads):
-        yield "NoneGrad", _mapped(problem, lambda grad, like: np.zeros_like(like) if grad is None else grad)
+        yield "NoneGrad", problem.with_gradients(lambda grad, like: np.zeros_like(like) if grad is None else grad)
     # To the others a row without a gradient is one whose gradient is zero.
     if problem.algorithm == "SparseAdam":
         yield "Sparse", problems.dense(problem)
@@ -78,11 +78,3 @@ def _other_values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _with_options(problem: Trajectory, changed: dict[str, Any]) -> Trajectory:
     groups = tuple(Group(group.params, group.options | changed) for group in problem.groups)
     return problem._replace(groups=groups)
-
-
-def _mapped(problem: Trajectory, change: Callable[[Any, Any], Any]) -> Trajectory:
-    steps = tuple(
-        step._replace(grads={name: change(grad, problem.params[name]) for name, grad in step.grads.items()})
-        for step in problem.steps
-    )
-    return problem._replace(steps=steps)
