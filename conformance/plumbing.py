@@ -7,6 +7,7 @@ import numpy as np
 
 from refoptim.conformance.scenario import Scenario
 from refoptim.conformance.subjects import RefoptimRun
+from refoptim.conformance.vectors.vector import Rows, is_zero
 
 
 class _Plumbing(RefoptimRun):
@@ -54,6 +55,30 @@ class _NoneIsLast(_Plumbing):
     def step(self, grads: list[Any], lrs: list[float]) -> None:
         self._last = [old if grad is None else grad for grad, old in zip(grads, self._last, strict=True)]
         super().step(self._last, lrs)
+
+
+class _ZeroIsNone(_Plumbing):
+    """Bookkeeping: a gradient of zeros is no gradient."""
+
+    def step(self, grads: list[Any], lrs: list[float]) -> None:
+        super().step([None if is_zero(grad) else grad for grad in grads], lrs)
+
+
+class _Lazy(_Plumbing):
+    """Bookkeeping: elements whose gradient is zero keep their value and state."""
+
+    def step(self, grads: list[Any], lrs: list[float]) -> None:
+        before = [{name: array.copy() for name, array in self._named(i).items()} for i in range(len(grads))]
+        super().step(grads, lrs)
+        for i, grad in enumerate(grads):
+            if grad is not None:
+                still = (grad.dense(self.theta(i)) if isinstance(grad, Rows) else grad) == 0
+                for name, array in self._named(i).items():
+                    if name in before[i] and array.shape == still.shape:
+                        array[still] = before[i][name][still]
+
+    def _named(self, index: int) -> dict[str, Any]:
+        return self.state(index) | {"theta": self.theta(index)}
 
 
 class _LateLr(_Plumbing):
@@ -137,6 +162,8 @@ PLUMBING = (
     _Doubles,
     _NoneIsZero,
     _NoneIsLast,
+    _ZeroIsNone,
+    _Lazy,
     _LateLr,
     _FirstGroup,
     _SharedCount,

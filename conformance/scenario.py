@@ -103,7 +103,7 @@ def trajectory(case: Case, dtype: Any, steps: int = 1000, size: int = 48) -> Sce
 
 
 def bookkeeping(case: Case, meaning: Meaning, dtype: Any, steps: int = 9) -> Scenario:
-    """Return a short run of four parameters in two groups, some without gradients at times, learning rates changing."""
+    """Return a short run of four parameters in two groups: gradients at times missing or zero, changing rates."""
     rng = generator(case, np.dtype(dtype).name, "bookkeeping")
     real = _real(dtype)
     starts = [Start(_as(rng.standard_normal((*s, 2)).astype(real), dtype, s), 0, {}, {}) for s in meaning.shapes]
@@ -115,6 +115,11 @@ def bookkeeping(case: Case, meaning: Meaning, dtype: Any, steps: int = 9) -> Sce
         ]
         for step in range(steps)
     ]
+    # A gradient of zeros is one: of all parameters at once, beside others, and in every other element.
+    zeros = {(6, 0): 1, (6, 1): 1, (6, 2): 1, (6, 3): 1, (7, 0): 1, (7, 1): 2, (7, 2): 2, (7, 3): 1}
+    for (step, i), every in zeros.items():
+        if (grad := grads[step][i]) is not None:
+            grad.reshape(-1)[::every] = 0
     other = dict(case.options) | dict(meaning.other)
     lrs = [[0.5 / (1 + step // 3), 0.125 * (1 + step % 2)] for step in range(steps)]
     return Scenario("bookkeeping", [dict(case.options), other], [0, 0, 1, 1], starts, grads, lrs)

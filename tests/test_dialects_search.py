@@ -197,10 +197,13 @@ def bookkeeping(algorithm="Adam", **options):
     shapes = {"w": (6,), "u": (3,), "b": (4,)}
     absent = {("b", 1), ("w", 2), ("u", 0), ("b", 3)}
     lrs = [(0.125, 0.5), (0.125, 1.0), (0.0625, 0.5), (0.25, 0.125), (0.0625, 0.5)]
+    zeros = {("u", 2): 2, ("w", 3): 1}  # every other element, and all
     steps = tuple(
         Step(lr, {n: None if (n, t) in absent else random.sizes(s, "f32", -6, 3) for n, s in shapes.items()})
         for t, lr in enumerate(lrs)
     )
+    for (name, t), every in zeros.items():
+        steps[t].grads[name][::every] = 0
     params = {name: random.normal(shape, "f32") for name, shape in shapes.items()}
     groups = (Group(("w", "u"), first), Group(("b",), second))
     return Trajectory(algorithm, "f32", params, groups, steps, frozenset(range(1, 6)))

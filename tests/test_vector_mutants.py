@@ -1,6 +1,7 @@
 """The proof of the vectors: wrong optimizers are rejected, right ones are not, and every survivor has a verdict."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 pytest.importorskip("flint", reason="python-flint, extra conformance, is not installed")
 
 from refoptim import cli
-from refoptim.conformance import automatic, mutants, subjects, survivors
+from refoptim.conformance import automatic, cases, mutants, plumbing, subjects, survivors
 from refoptim.conformance.runner.answer import answer
 from refoptim.conformance.runner.judge import judged
 from refoptim.conformance.runner.outcome import Grade, Status
@@ -61,6 +62,11 @@ def test_the_score_of_all():
     assert score.complete
     assert score.passed
     assert score.share() >= mutation.SHARE
+    total = sum(map(len, (*score.rejected.values(), *score.survivors.values())))
+    for page in ("README.md", "docs/vectors.md"):
+        text = (Path(__file__).parent.parent / page).read_text(encoding="utf-8")
+        assert f"{total:,} wrong optimizers" in text
+        assert f"{score.share():.2%}".replace("%", " %") in text
 
 
 def test_no_mutant_that_changes_nothing_is_rejected():
@@ -116,6 +122,25 @@ def test_more_wrong_bookkeeping(run, stem):
     optimizer = {"sgd": "SGD", "adam": "Adam", "rmsprop": "RMSprop"}[stem]
     mutant = mutants.Mutant(stem, "wrong", optimizer, lambda name, s: run(getattr(refoptim, name), s, {}))
     assert mutation.rejects(mutant, mutation.in_order(ALL, stem)) is not None
+
+
+class _Silent(mutation.SubjectAdapter):
+    """Shows no state, as implementations may."""
+
+    def state(self):
+        return {}
+
+
+@pytest.mark.parametrize("run", [plumbing._ZeroIsNone, plumbing._Lazy], ids=lambda run: run.__name__)
+@pytest.mark.parametrize("stem", mutation.stems())
+def test_zero_is_a_gradient_even_where_nobody_sees_the_state(run, stem, monkeypatch):
+    import refoptim
+
+    monkeypatch.setattr(mutation, "SubjectAdapter", _Silent)
+    for optimizer in {case.optimizer for case in cases.stems()[stem].CASES}:
+        mutant = mutants.Mutant(stem, "wrong", optimizer, lambda name, s: run(getattr(refoptim, name), s, {}))
+        numeric = [v for v in mutation.in_order(ALL, stem) if v.expect["encoding"] != "class"]
+        assert mutation.rejects(mutant, numeric) is not None, optimizer
 
 
 def test_kinds():

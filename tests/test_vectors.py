@@ -74,7 +74,7 @@ def test_every_default_would_be_missed(vector):
     assert {f"default:{name}" for name in wanted - idle} <= documented
 
 
-@pytest.mark.parametrize("flag", ["ParamGroups", "NoneGrad", "LrPerStep"])
+@pytest.mark.parametrize("flag", ["ParamGroups", "NoneGrad", "LrPerStep", "ZeroGrad"])
 def test_bookkeeping_has_witnesses(flag):
     without = {"SparseAdam"} | ({"Rprop"} if flag == "LrPerStep" else set())
     found = {v.algorithm for v in ALL if flag in v.flags and v.witness[flag] > witness.LEAST}

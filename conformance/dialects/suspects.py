@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refoptim.conformance.vectors.options import documented
-from refoptim.conformance.vectors.vector import Group, Rows, Step, Trajectory
+from refoptim.conformance.vectors.vector import Group, Rows, Step, Trajectory, is_zero
 
 
 class Suspect(NamedTuple):
@@ -98,6 +98,12 @@ def missing_as_zero(problem: Trajectory) -> Trajectory | None:
     return problem.with_gradients(lambda grad, like: np.zeros_like(like) if grad is None else grad)
 
 
+def _zero_as_missing(problem: Trajectory) -> Trajectory | None:
+    if not any(is_zero(grad) for step in problem.steps for grad in step.grads.values()):
+        return None
+    return problem.with_gradients(lambda grad, _: None if is_zero(grad) else grad)
+
+
 def _some(change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[[Trajectory], Trajectory | None]:
     return lambda problem: _options(problem, change)
 
@@ -112,6 +118,8 @@ _FIXED = (
     Suspect("groups", "first", "gives every group the first one's options", _groups(0)),
     Suspect("groups", "last", "gives every group the last one's options", _groups(-1)),
     Suspect("groups", "rate", "gives every group the first one's learning rate", _first_lr),
+    Suspect("zeros", "missing", "skips a parameter whose gradient is zero everywhere", _zero_as_missing),
+    Suspect("zeros", "lazy", "leaves elements alone whose gradient is zero"),
     Suspect("count", "shared", "counts steps for all parameters together"),
     Suspect("count", "from 0", "counts steps from 0", unless=("SGD",)),
     Suspect("count", "from 2", "counts steps from 2", unless=("SGD",)),

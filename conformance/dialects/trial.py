@@ -82,14 +82,16 @@ class _Course:
         if self._t == 0:
             self._begin(lr)
         self._t += 1
-        rows = isinstance(grad, Rows)
-        g = self._numbers.array(grad.dense(self._like) if rows else grad)
+        dense = grad.dense(self._like) if isinstance(grad, Rows) else grad
+        touched = grad.named(self._like) if isinstance(grad, Rows) else None
+        if self._axes.get("zeros") == "lazy":
+            touched = dense != 0
+        g = self._numbers.array(dense)
         g = -g if self._options.get("maximize") else g
         state, symbols = self._values[1:], self._symbols(lr, at)
         found = list(self._form.formula(self._values[0], g, *state, kept=storing.used, **symbols))
-        if rows:
-            named = grad.named(self._like)
-            found = [_kept(new, old, named) for new, old in zip(found, self._values, strict=True)]
+        if touched is not None:
+            found = [_kept(new, old, touched) for new, old in zip(found, self._values, strict=True)]
         if self._axes.get("update") == "previous":
             moved = found[0] - self._values[0]
             found[0] = self._values[0] + self._pending
@@ -123,6 +125,8 @@ class _Course:
 
 def _kept(new: Any, old: Any, touched: Array) -> Any:
     """Return the new values of elements that are touched, and the old ones of the others."""
+    if old.size < touched.size:  # sums over rows and columns are no element's
+        return new
     mixed = old.copy()
     chosen = np.repeat(touched.ravel(), old.size // touched.size).reshape(old.shape)
     mixed[chosen] = new[chosen]
@@ -139,7 +143,7 @@ def run(
 
     Args:
         problem: what happens to which parameters, all options written out.
-        axes: the values of the optimizer's axes, where they are not torch's, and of ``update`` and ``count``.
+        axes: the values of the optimizer's axes, where they are not torch's, and of ``update``, ``count``, ``zeros``.
         numbers: what it is computed with.
         storing: what storing does to state.
 

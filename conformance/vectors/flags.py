@@ -15,6 +15,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "ParamGroups": ("PLUMBING", "two groups, each with its own options"),
     "LrPerStep": ("PLUMBING", "the learning rate of a step is the one set before it, by group"),
     "NoneGrad": ("PLUMBING", "no gradient: value, state and step count stay as they are"),
+    "ZeroGrad": ("PLUMBING", "a gradient of zeros is one: the step counts, state decays, decay and momentum act"),
     "Sparse": (
         "PLUMBING",
         "gradients of some rows; rows without one stay as they are, one that is named twice is summed",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from refoptim.conformance.case import Case, Meaning
 from refoptim.conformance.vectors.encoding import DTYPES, real_of
 from refoptim.conformance.vectors.options import complete, dyadic
-from refoptim.conformance.vectors.vector import Group, Rows, Step, Trajectory
+from refoptim.conformance.vectors.vector import Gradient, Group, Rows, Step, Trajectory
 
 Array = NDArray[Any]
 
@@ -90,18 +90,24 @@ def _eps(options: dict[str, Any]) -> float:
 
 
 def bookkeeping(case: Case, meaning: Meaning, dtype: str) -> Trajectory:
-    """Return steps of two groups with options of their own, missing gradients and learning rates that change."""
+    """Return steps of two groups with options of their own, gradients that are missing or zero, and changing rates."""
     random = Random("dyadic", str(case))
     options = dyadic(complete(case))
     other = dyadic(options | dict(meaning.other) | _others(options))
     shapes = dict(zip("wub", _three(case, meaning), strict=True))
     absent = {("b", 1), ("w", 2), ("u", 0), ("b", 3)}
+    # Zeros are gradients too: in every other element, and then in all that there are. The step after them shows in the
+    # parameters what they did to the state.
+    zeros = {("u", 2): 2, ("w", 3): 1, ("u", 3): 1}
     lrs = _lrs(options["lr"])
     steps = []
     for t in range(5):
-        grads: dict[str, Array | Rows | None] = {
-            name: None if (name, t) in absent else random.sizes(shape, dtype, -6, 3) for name, shape in shapes.items()
-        }
+        grads: dict[str, Gradient] = dict.fromkeys(shapes)
+        for name, shape in shapes.items():
+            if (name, t) not in absent:
+                grads[name] = values = random.sizes(shape, dtype, -6, 3)
+                if every := zeros.get((name, t)):
+                    values.reshape(-1)[::every] = 0
         steps.append(Step(lrs[t], grads))
     params = {name: random.normal(shape, dtype) for name, shape in shapes.items()}
     return _whole(case, dtype, params, [(("w", "u"), options), (("b",), other | {"lr": lrs[0][1]})], steps)
@@ -139,7 +145,7 @@ def defaults(case: Case, meaning: Meaning, dtype: str) -> Trajectory:
     params = {"w": random.normal(shapes["w"], dtype), "u": np.zeros(shapes["u"], DTYPES[dtype])}
     steps = []
     for _ in range(6):
-        grads: dict[str, Array | Rows | None] = {
+        grads: dict[str, Gradient] = {
             "w": random.sizes(shapes["w"], dtype, -8, 3),
             "u": random.sizes(shapes["u"], dtype, -24, -2),
         }
@@ -183,20 +189,24 @@ def long(case: Case, meaning: Meaning, dtype: str) -> Trajectory:
 
 
 def sparse(case: Case, meaning: Meaning, dtype: str) -> Trajectory:
-    """Return steps of two groups with gradients for some rows, one of them twice, and sometimes for none at all."""
+    """Return steps of two groups with gradients for some rows: one twice, zeros at times, and sometimes none at all."""
     random = Random("sparse", str(case))
     options = dyadic(complete(case))
     lrs = _lrs(options["lr"])
     # To other optimizers no gradient is what one of zeros is.
     none = None if case.optimizer == "SparseAdam" else [2, 5]
     rows = {"w": [[0, 3], [3, 1, 3], none, [5], [0, 1, 2, 4, 4]], "b": [[1, 0], none, [1, 1], [0, 2], [2]]}
+    zeros = {("b", 2): 1, ("w", 4): 2}
     steps = []
     for t in range(5):
-        grads: dict[str, Array | Rows | None] = {}
+        grads: dict[str, Gradient] = dict.fromkeys(rows)
         for name, own in rows.items():
             chosen = own[t]
-            values = None if chosen is None else random.sizes((len(chosen), 3), dtype, -6, 3)
-            grads[name] = None if values is None else Rows(np.array(chosen, np.int64), values)
+            if chosen is not None:
+                values = random.sizes((len(chosen), 3), dtype, -6, 3)
+                if every := zeros.get((name, t)):
+                    values.reshape(-1)[::every] = 0
+                grads[name] = Rows(np.array(chosen, np.int64), values)
         steps.append(Step(lrs[t], grads))
     params = {name: random.normal((6, 3), dtype) for name in rows}
     other = dyadic(options | _others(options)) | {"lr": lrs[0][1]}

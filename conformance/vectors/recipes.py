@@ -68,7 +68,7 @@ def _dense(case: Case, module: Any, dtype: str, name: str, *, dyadic_too: bool) 
     if dyadic_too:
         comment = "from zero, gradients of all sizes"
         yield _recipe(case, name, "probe", dtype, ("FromZero", "Dyadic"), comment, problems.probe)
-        comment = "two groups, missing gradients, learning rates that change"
+        comment = "two groups, missing gradients and gradients of zeros, learning rates that change"
         yield _recipe(case, name, "dyadic", dtype, ("Dyadic",), comment, problems.bookkeeping)
     if dtype == "f32" or module.CASES[0] == case:
         comment = "default hyperparameters but for those of its name"

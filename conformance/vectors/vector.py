@@ -87,6 +87,11 @@ class Rows(NamedTuple):
 Gradient = Array | Rows | None
 
 
+def is_zero(grad: Gradient) -> bool:
+    """Return whether there is a gradient, and it is zero everywhere."""
+    return grad is not None and not np.any(grad.values if isinstance(grad, Rows) else grad)
+
+
 class Step(NamedTuple):
     """What happens at a step: each group's learning rate and each parameter's gradient, None if it has none."""
 

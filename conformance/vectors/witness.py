@@ -8,7 +8,7 @@ import numpy as np
 from refoptim.conformance.case import Case
 from refoptim.conformance.vectors import flags, problems
 from refoptim.conformance.vectors.options import documented
-from refoptim.conformance.vectors.vector import Group, Trajectory
+from refoptim.conformance.vectors.vector import Group, Trajectory, is_zero
 
 # A feature must move the parameters by more than this many budgets.
 LEAST = 64.0
@@ -36,6 +36,8 @@ def without(problem: Trajectory, asked: list[str]) -> Iterator[tuple[str, Trajec
     grads = [(name, grad) for step in problem.steps for name, grad in step.grads.items()]
     if any(grad is None for _, grad in grads):
         yield "NoneGrad", problem.with_gradients(lambda grad, like: np.zeros_like(like) if grad is None else grad)
+    if any(is_zero(grad) for _, grad in grads):
+        yield "ZeroGrad", problem.with_gradients(lambda grad, _: None if is_zero(grad) else grad)
     # To the others a row without a gradient is one whose gradient is zero.
     if problem.algorithm == "SparseAdam":
         yield "Sparse", problems.dense(problem)
