@@ -194,6 +194,13 @@ def test_overridden_get_lr_is_what_runs():
     assert scheduler.get_last_lr() == scheduler.at(3) == [pytest.approx(2 * lr) for lr in plain.at(3)]
 
 
+@pytest.mark.parametrize("build", [lrs.CosineAnnealingLR, lrs.CosineAnnealingWarmRestarts])
+def test_the_smallest_learning_rate_is_no_infinite_one(build):
+    # In units of 5e-324 the other bound is an integer beyond the largest float.
+    least, high = (build(sgd(lr), 9, eta_min=0.25).at(range(9))[0] for lr in (5e-324, 0.0))
+    assert least.tolist()[1:] == high.tolist()[1:]
+
+
 def test_overridden_step_is_what_composites_take():
     taken = []
 

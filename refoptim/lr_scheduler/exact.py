@@ -95,8 +95,8 @@ def blended(low: float, high: float, n: int, d: int) -> float:
         if d == SHORT_ONE:
             return ldexp((a << SHORT) + span * n, x - SHORT)
         return (a * d + span * n) / (d << -x)
-    except OverflowError:
-        return inf if a * d + span * n > 0 else -inf
+    except OverflowError:  # of the result, or of an integer on the way
+        return rounded(*divided(a * d + span * n, x, 1, d))
 
 
 def curve(low: float, high: float, ns: list[int], d: int) -> list[float]:
