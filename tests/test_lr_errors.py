@@ -33,6 +33,7 @@ BAD = [
     ("StepLR", {"step_size": 2, "last_epoch": 3}, KeyError, r"'initial_lr' is not specified in param_groups\[0\]"),
     ("MultiStepLR", {"milestones": [3, 1]}, ValueError, r"milestones must be increasing, but are \[3, 1\]"),
     ("MultiStepLR", {"milestones": [-1]}, ValueError, r"non-negative integer milestones\[0\], but got -1"),
+    ("MultiStepLR", {"milestones": 5}, TypeError, "milestones must be a list of integers, but is 5"),
     ("ExponentialLR", {"gamma": INF}, ValueError, "gamma must be a finite number, but is inf"),
     ("ConstantLR", {"factor": 1.5}, ValueError, "Constant multiplicative factor expected to be between 0 and 1"),
     ("ConstantLR", {"factor": NAN}, ValueError, "factor must be a finite number"),
@@ -49,10 +50,16 @@ BAD = [
     ("CosineAnnealingLR", {"T_max": 0}, ValueError, "Expected positive T_max, but got 0"),
     ("CosineAnnealingLR", {"T_max": 5, "eta_min": INF}, ValueError, "eta_min must be a finite number"),
     ("CosineAnnealingWarmRestarts", {"T_0": 0}, ValueError, "Expected positive integer T_0, but got 0"),
-    ("CosineAnnealingWarmRestarts", {"T_0": 2.0}, ValueError, "Expected positive integer T_0, but got 2.0"),
-    ("CosineAnnealingWarmRestarts", {"T_0": 2, "T_mult": 0}, ValueError, "Expected integer T_mult >= 1, but got 0"),
-    ("CosineAnnealingWarmRestarts", {"T_0": 2, "eta_min": "0"}, ValueError, "Expected float or int eta_min, but got 0"),
+    ("CosineAnnealingWarmRestarts", {"T_0": 2.5}, ValueError, "Expected positive integer T_0, but got 2.5"),
+    ("CosineAnnealingWarmRestarts", {"T_0": 2, "T_mult": 0}, ValueError, "Expected positive integer T_mult, but got 0"),
+    ("CosineAnnealingWarmRestarts", {"T_0": 2, "eta_min": "0"}, TypeError, "eta_min must be a number, but is '0'"),
     ("CyclicLR", {"base_lr": [1, 2], "max_lr": 2}, ValueError, "base_lr must have the same length as"),
+    (
+        "CyclicLR",
+        {"base_lr": 1, "max_lr": 2, "scale_fn": 3},
+        TypeError,
+        "scale_fn must be a function or None, but is 3",
+    ),
     ("CyclicLR", {"base_lr": 1, "max_lr": 2, "mode": "x"}, ValueError, "mode is invalid and scale_fn is None"),
     ("CyclicLR", {"base_lr": 1, "max_lr": 2, "step_size_up": 0}, ValueError, "Expected positive step_size_up"),
     ("CyclicLR", {"base_lr": 1, "max_lr": 2, "step_size_down": -1}, ValueError, "Expected non-negative step_size_down"),
@@ -65,7 +72,18 @@ BAD = [
     ("OneCycleLR", {"max_lr": 1}, ValueError, "You must define either total_steps OR"),
     ("OneCycleLR", {"max_lr": 1, "total_steps": 0}, ValueError, "Expected positive integer total_steps, but got 0"),
     ("OneCycleLR", {"max_lr": 1, "epochs": 2, "steps_per_epoch": 1.5}, ValueError, "positive integer steps_per_epoch"),
-    ("OneCycleLR", {"max_lr": 1, "total_steps": 9, "pct_start": 1}, ValueError, "Expected float between 0 and 1"),
+    (
+        "OneCycleLR",
+        {"max_lr": 1, "total_steps": 9, "pct_start": 1.5},
+        ValueError,
+        "between 0 and 1 pct_start, but got 1.5",
+    ),
+    (
+        "OneCycleLR",
+        {"max_lr": 1, "total_steps": 9, "pct_start": "x"},
+        TypeError,
+        "pct_start must be a number, but is 'x'",
+    ),
     ("OneCycleLR", {"max_lr": 1, "total_steps": 10, "pct_start": 0.1}, ValueError, "makes the phases end at 0.0, 9.0"),
     ("OneCycleLR", {"max_lr": 1, "total_steps": 10, "pct_start": 0.0}, ValueError, "each must end later than the one"),
     ("OneCycleLR", {"max_lr": 1, "total_steps": 10, "pct_start": 1.0}, ValueError, "each must end later than the one"),
@@ -77,7 +95,7 @@ BAD = [
     ),
     ("OneCycleLR", {"max_lr": 1, "total_steps": 9, "anneal_strategy": "x"}, ValueError, "must be one of 'cos' or"),
     ("OneCycleLR", {"max_lr": 1, "total_steps": 9, "div_factor": 0}, ValueError, "Expected positive div_factor"),
-    ("ReduceLROnPlateau", {"factor": 1.0}, ValueError, "Factor should be < 1.0."),
+    ("ReduceLROnPlateau", {"factor": 1.0}, ValueError, "Factor should be < 1.0, but is 1.0"),
     ("ReduceLROnPlateau", {"factor": -0.5}, ValueError, "Factor should be >= 0, but is -0.5"),
     ("ReduceLROnPlateau", {"mode": "x"}, ValueError, "mode x is unknown!"),
     ("ReduceLROnPlateau", {"threshold_mode": "x"}, ValueError, "threshold mode x is unknown!"),
@@ -105,10 +123,33 @@ def test_what_is_no_optimizer_is_refused(name):
         getattr(lrs, name)(5, *arguments)
 
 
+class Stranger:
+    """It has an optimizer, as a scheduler does."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def __repr__(self):
+        return "Stranger"
+
+
 COMPOSITES = [
     (lambda o: lrs.SequentialLR(o, [], []), ValueError, "expects at least one scheduler"),
     (lambda _: lrs.ChainedScheduler([]), ValueError, "expects at least one scheduler"),
-    (lambda _: lrs.ChainedScheduler([5]), TypeError, "index 0 should have `optimizer` as its attribute"),
+    (lambda _: lrs.ChainedScheduler([5]), TypeError, "at index 0 got 5, which is no LRScheduler"),
+    (
+        lambda o: lrs.SequentialLR(o, [optim.SGD([optim.Parameter([1.0])], 0.1)], []),
+        TypeError,
+        "which is no LRScheduler",
+    ),
+    (lambda o: lrs.ChainedScheduler([Stranger(o)]), TypeError, "at index 0 got Stranger, which is no LRScheduler"),
+    (lambda o: lrs.ChainedScheduler(lrs.StepLR(o, 2)), TypeError, "ChainedScheduler expects a list of schedulers, but"),
+    (lambda o: lrs.SequentialLR(None, [lrs.StepLR(o, 2)], []), TypeError, "NoneType is not an Optimizer"),
+    (
+        lambda o: lrs.SequentialLR(o, [lrs.StepLR(o, 2)], 5),
+        TypeError,
+        "milestones must be a list of integers, but is 5",
+    ),
     (lambda o: lrs.SequentialLR(o, [lrs.StepLR(o, 2)], [1]), ValueError, "provided to be one more"),
     (lambda o: lrs.SequentialLR(o, [lrs.StepLR(o, 2)] * 3, [5, 3]), ValueError, "milestones must be increasing"),
     (lambda o: lrs.SequentialLR(o, [lrs.StepLR(sgd(), 2)], []), ValueError, "belong to the same optimizer"),
@@ -197,6 +238,13 @@ def test_arrays_that_cannot_hold_a_learning_rate(lr, error):
         lrs.ExponentialLR(fresh(lr), 0.5)
 
 
+def cosine_at_eta_min(optimizer):
+    # From there it adds, and a group without a first learning rate has nothing to be added.
+    scheduler = lrs.CosineAnnealingLR(optimizer, 1)
+    scheduler.step()
+    return scheduler
+
+
 def test_groups_that_came_later():
     def added(build):
         optimizer = sgd()
@@ -207,9 +255,45 @@ def test_groups_that_came_later():
     optimizer, scheduler = added(lambda o: lrs.ExponentialLR(o, 0.5))
     scheduler.step()
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.2]
-    for build in (lambda o: lrs.LambdaLR(o, abs), lambda o: lrs.CyclicLR(o, 0.1, 0.2)):
+    for build in (
+        lambda o: lrs.LambdaLR(o, abs),
+        lambda o: lrs.MultiplicativeLR(o, abs),
+        lambda o: lrs.CyclicLR(o, 0.1, 0.2),
+        cosine_at_eta_min,
+    ):
         optimizer, scheduler = added(build)
         before = repr(snapshot(optimizer))
         with pytest.raises(ValueError, match="build the scheduler after add_param_group"):
             scheduler.step()
         assert repr(snapshot(optimizer)) == before
+
+
+@pytest.mark.parametrize("number", [int, float, np.int64, np.float32, np.float64, np.array])
+def test_whole_numbers_of_all_types(number):
+    built = [
+        (lrs.CosineAnnealingWarmRestarts, [number(3), number(2)]),
+        (lrs.OneCycleLR, [1.0, number(20)]),
+        (lrs.MultiStepLR, [[number(3), number(9)]]),
+        (lrs.StepLR, [number(3)]),
+    ]
+    for kind, arguments in built:
+        plain = [[int(each) for each in item] if isinstance(item, list) else float(item) for item in arguments]
+        assert kind(sgd(), *arguments).at(range(9))[0].tolist() == kind(sgd(), *plain).at(range(9))[0].tolist()
+    assert lrs.OneCycleLR(sgd(), 1.0, 20, pct_start=np.float32(0.25)).at(4) == lrs.OneCycleLR(
+        sgd(), 1.0, 20, pct_start=0.25
+    ).at(4)
+
+
+@pytest.mark.parametrize(("epoch", "error"), [("x", TypeError), (-1, ValueError), (1.5, ValueError)])
+def test_a_plateau_at_an_epoch_that_is_none(epoch, error):
+    scheduler = lrs.ReduceLROnPlateau(sgd())
+    before = scheduler.state_dict()
+    with pytest.warns(UserWarning, match="epoch parameter"), pytest.raises(error, match=f"epoch.*{epoch!r}"):
+        scheduler.step(1.0, epoch)
+    assert scheduler.state_dict() == before
+
+
+def test_the_scale_of_a_mode_that_another_could_not_compute():
+    for mode, expected in (("triangular", 1.0), ("triangular2", 0.5)):
+        assert lrs.CyclicLR(sgd(), 0.1, 0.2, mode=mode, gamma=1e200).scale_fn(2) == expected
+    assert lrs.CyclicLR(sgd(), 0.1, 0.2, mode="exp_range", gamma=0.5).scale_fn(5000) == 0.0

@@ -1,5 +1,6 @@
 """Checks of what a user hands to a scheduler. They run before anything is changed."""
 
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
@@ -19,7 +20,7 @@ def positive(name: str, value: Any) -> float:
     """Return a number above 0 as a float."""
     result = real(name, value)
     if result <= 0:
-        raise ValueError(f"Expected positive {name}, but got {value}")
+        raise ValueError(f"Expected positive {name}, but got {value!r}")
     return result
 
 
@@ -36,9 +37,12 @@ _KINDS = {1: "positive", 0: "non-negative"}
 
 def increasing(name: str, values: Any) -> list[int]:
     """Return whole numbers, at least 0, that do not decrease."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of integers, but is {values!r}")
+    values = list(values)
     result = [whole(f"{name}[{place}]", value, least=0) for place, value in enumerate(values)]
     if result != sorted(result):
-        raise ValueError(f"{name} must be increasing, but are {list(values)}")
+        raise ValueError(f"{name} must be increasing, but are {values}")
     return result
 
 

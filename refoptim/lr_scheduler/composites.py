@@ -6,7 +6,7 @@ from typing import Any
 
 from ..interrupts import Uninterrupted
 from ..optimizer import Optimizer
-from .arguments import increasing, whole
+from .arguments import check_optimizer, increasing, whole
 from .base import LRScheduler
 from .curves import Rows, members
 from .order import warn_about_order, watch
@@ -23,12 +23,16 @@ class _Composite(LRScheduler):
     def _hold(self, schedulers: Iterable[LRScheduler], optimizer: Any) -> None:
         """Check the parts and keep them."""
         kind = type(self).__name__
+        if not isinstance(schedulers, Iterable):
+            raise TypeError(f"{kind} expects a list of schedulers, but got {schedulers!r}")
         parts = list(schedulers)
         if not parts:
             raise ValueError(f"{kind} expects at least one scheduler, but got no scheduler.")
         for place, part in enumerate(parts):
-            if not hasattr(part, "optimizer"):
-                raise TypeError(f"{kind} at index {place} should have `optimizer` as its attribute.")
+            if not isinstance(part, LRScheduler):
+                raise TypeError(
+                    f"{kind} expects schedulers, but at index {place} got {part!r}, which is no LRScheduler"
+                )
             if isinstance(part, ReduceLROnPlateau):
                 raise ValueError(  # noqa: TRY004
                     f"{kind} does not support `ReduceLROnPlateau` scheduler as it requires additional kwargs to be "
@@ -100,8 +104,9 @@ class SequentialLR(_Composite):
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1
     ) -> None:
+        check_optimizer(optimizer)
         self._hold(schedulers, optimizer)
-        self._milestones = milestones
+        self._milestones: Any = milestones
         self._check()
         with unchanged_on_error(optimizer, self._members):
             # The next process builds the parts again, and the first of them must find what it finds now.

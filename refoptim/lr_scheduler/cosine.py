@@ -5,7 +5,7 @@ from typing import Any
 
 from ..optimizer import Optimizer
 from ..scalars import number
-from .arguments import positive, real
+from .arguments import positive, real, whole
 from .cosines import annealing
 from .curves import curves
 from .exact import blend, blended, common, exact, plus, rounded
@@ -67,7 +67,7 @@ class CosineAnnealingLR(Factor):
         a, y = exact(-self.eta_min)
         present = recalled(self._ledger, [group["lr"] for group in self.optimizer.param_groups])
         result: Ledger = []
-        for (_, m, x), base_lr in zip(present, self.base_lrs, strict=True):
+        for (_, m, x), base_lr in zip(present, self.base_lrs):
             rise = plus(*blend(self.eta_min, base_lr, n, d), a, y)
             value = plus(m, x, *rise)
             result.append((rounded(*value), *value))
@@ -122,14 +122,7 @@ class CosineAnnealingWarmRestarts(Schedule):
         super().__init__(optimizer, last_epoch)
 
     def _check(self) -> None:
-        if not isinstance(self.T_0, int) or self.T_0 <= 0:
-            raise ValueError(f"Expected positive integer T_0, but got {self.T_0}")
-        if not isinstance(self.T_mult, int) or self.T_mult < 1:
-            raise ValueError(f"Expected integer T_mult >= 1, but got {self.T_mult}")
-        if not isinstance(self.eta_min, float | int):
-            raise ValueError(  # noqa: TRY004
-                f"Expected float or int eta_min, but got {self.eta_min} of type {type(self.eta_min)}"
-            )
+        self.T_0, self.T_mult = whole("T_0", self.T_0), whole("T_mult", self.T_mult)
         self.eta_min = real("eta_min", self.eta_min)
 
     def step(self, epoch: float | None = None) -> None:

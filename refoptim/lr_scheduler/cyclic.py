@@ -92,7 +92,9 @@ class CyclicLR(WithMomentum):
         """Return the scale of a cycle or, where scale_mode is ``"iterations"``, of an epoch."""
         if self._scale_fn_custom is not None:
             return self._scale_fn_custom(x)
-        return {"triangular": 1.0, "triangular2": 2.0 ** (1 - x), "exp_range": self.gamma**x}[self.mode]
+        if self.mode == "exp_range":
+            return self.gamma**x
+        return 1.0 if self.mode == "triangular" else 2.0 ** (1 - x)
 
     def _check(self) -> None:
         self.step_size_up = positive("step_size_up", self.step_size_up)
@@ -100,6 +102,8 @@ class CyclicLR(WithMomentum):
         if self.step_size_down < 0:
             raise ValueError(f"Expected non-negative step_size_down, but got {self.step_size_down}")
         self.gamma = real("gamma", self.gamma)
+        if self._scale_fn_custom is not None and not callable(self._scale_fn_custom):
+            raise TypeError(f"scale_fn must be a function or None, but is {self._scale_fn_custom!r}")
         if self._scale_fn_custom is None and self.mode not in _MODES:
             raise ValueError(f"mode is invalid and scale_fn is None: {self.mode!r} is none of {', '.join(_MODES)}")
         if self.scale_mode not in ("cycle", "iterations"):

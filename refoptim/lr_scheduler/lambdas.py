@@ -119,7 +119,7 @@ class MultiplicativeLR(_ByFunction, Factor):
     def _advance(self) -> None:
         epoch = self.last_epoch + 1
         factors = self._factors(epoch)
-        if len(factors) == 1:
+        if len(factors) == 1 == len(self.optimizer.param_groups):
             self._multiply(epoch, *factors[0])
         else:
             commit_exact(self, epoch, self._multiplied(factors))

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..optimizer import Optimizer
-from .arguments import check_optimizer, for_each_group, positive
+from .arguments import check_optimizer, for_each_group, positive, real, whole
 from .cosines import annealing
 from .exact import common
 from .momentum import Ends, WithMomentum, rows
@@ -32,7 +32,7 @@ class OneCycleLR(WithMomentum):
         total_steps: :math:`N`, a positive integer; None is ``epochs * steps_per_epoch`` (default: None).
         epochs: a positive integer (default: None).
         steps_per_epoch: a positive integer (default: None).
-        pct_start: :math:`\rho`, a float from 0 to 1, such that no phase is empty: :math:`\rho N > 1` and
+        pct_start: :math:`\rho`, a number from 0 to 1, such that no phase is empty: :math:`\rho N > 1` and
             :math:`\rho < 1`; with three phases :math:`2 \rho N - 2 < N - 1` (default: 0.3).
         anneal_strategy: ``"cos"`` or ``"linear"`` (default: ``"cos"``).
         cycle_momentum: whether ``momentum``, or the first of ``betas``, is cycled too (default: True).
@@ -84,7 +84,7 @@ class OneCycleLR(WithMomentum):
         self.optimizer = optimizer
         self.total_steps = _total_steps(total_steps, epochs, steps_per_epoch)
         self._anneal_func_type = anneal_strategy
-        self._schedule_phases = _phases(self.total_steps, pct_start, three_phase)
+        self._schedule_phases = _phases(self.total_steps, real("pct_start", pct_start), three_phase)
         self.max_lrs = for_each_group("max_lr", optimizer, max_lr)
         self.div_factor, self.final_div_factor = div_factor, final_div_factor
         self._take_momentums(cycle_momentum, base_momentum, max_momentum)
@@ -94,7 +94,9 @@ class OneCycleLR(WithMomentum):
         self.div_factor = positive("div_factor", self.div_factor)
         self.final_div_factor = positive("final_div_factor", self.final_div_factor)
         if self._anneal_func_type not in ("cos", "linear"):
-            raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {self._anneal_func_type}")
+            raise ValueError(
+                f"anneal_strategy must be one of 'cos' or 'linear', instead got {self._anneal_func_type!r}"
+            )
 
     def _completed(self, state: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("base_lrs", "cycle_momentum"):
@@ -157,21 +159,17 @@ class OneCycleLR(WithMomentum):
 
 
 def _total_steps(total_steps: Any, epochs: Any, steps_per_epoch: Any) -> int:
-    given = {"total_steps": total_steps} if total_steps is not None else {}
-    if not given:
-        if epochs is None or steps_per_epoch is None:
-            raise ValueError("You must define either total_steps OR (epochs AND steps_per_epoch)")
-        given = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
-    for name, value in given.items():
-        if not isinstance(value, int) or value <= 0:
-            raise ValueError(f"Expected positive integer {name}, but got {value}")
-    return total_steps if total_steps is not None else epochs * steps_per_epoch
+    if total_steps is not None:
+        return whole("total_steps", total_steps)
+    if epochs is None or steps_per_epoch is None:
+        raise ValueError("You must define either total_steps OR (epochs AND steps_per_epoch)")
+    return whole("epochs", epochs) * whole("steps_per_epoch", steps_per_epoch)
 
 
-def _phases(total: int, pct_start: Any, three_phase: bool) -> list[dict[str, Any]]:
+def _phases(total: int, pct_start: float, three_phase: bool) -> list[dict[str, Any]]:
     """Return torch's description of the phases."""
-    if not isinstance(pct_start, float) or not 0 <= pct_start <= 1:
-        raise ValueError(f"Expected float between 0 and 1 pct_start, but got {pct_start}")
+    if not 0 <= pct_start <= 1:
+        raise ValueError(f"Expected float between 0 and 1 pct_start, but got {pct_start!r}")
     ends = [pct_start * total - 1, float(total - 1)]
     rates = ["initial_lr", "max_lr", "min_lr"]
     if three_phase:

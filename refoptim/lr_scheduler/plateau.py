@@ -8,7 +8,7 @@ from warnings import warn
 from ..interrupts import Uninterrupted
 from ..optimizer import Optimizer
 from ..scalars import number
-from .arguments import check_optimizer, for_each_group, real
+from .arguments import check_optimizer, for_each_group, real, whole
 from .base import EPOCH_DEPRECATION_WARNING, LRScheduler
 from .rates import check_array, ledger_of, rate, write_floats
 
@@ -19,7 +19,7 @@ class ReduceLROnPlateau(LRScheduler):
     r"""Multiplies the learning rate by a factor when a metric has not improved for some epochs.
 
     .. math::
-        \eta \leftarrow \max(\eta f, \eta_{min}) \quad\text{when more than ``patience`` epochs in a row were not better}
+        \eta \leftarrow \max(\eta f, \eta_{min}) \quad\text{when more than patience epochs in a row were not better}
 
     An epoch is better if its metric is less than ``best * (1 - threshold)`` or, where threshold_mode is ``"abs"``,
     than ``best - threshold``; in ``"max"`` mode if it is more than ``best * (1 + threshold)`` or ``best + threshold``.
@@ -98,13 +98,14 @@ class ReduceLROnPlateau(LRScheduler):
             epoch: deprecated: the number of this epoch (default: None).
 
         Raises:
-            TypeError: the metric is not a number. Nothing is changed then.
+            TypeError: the metric or the epoch is not a number. Nothing is changed then.
+            ValueError: the epoch is not an integer of at least 0.
 
         """
         current = metrics if type(metrics) is float else number("metrics", metrics)
         if epoch is not None:
             warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
-        epoch = self.last_epoch + 1 if epoch is None else epoch
+        epoch = self.last_epoch + 1 if epoch is None else whole("epoch", epoch, least=0)
         better, cooling = self._is_better(current), self.in_cooldown
         bad = 0 if better or cooling else self.num_bad_epochs + 1
         reduced = bad > self.patience
@@ -155,7 +156,7 @@ class ReduceLROnPlateau(LRScheduler):
     def _check(self) -> None:
         self.factor = real("factor", self.factor)
         if self.factor >= 1.0:
-            raise ValueError("Factor should be < 1.0.")
+            raise ValueError(f"Factor should be < 1.0, but is {self.factor}")
         if self.factor < 0:
             raise ValueError(f"Factor should be >= 0, but is {self.factor}")
         if self.mode not in ("min", "max"):

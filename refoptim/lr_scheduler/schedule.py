@@ -149,14 +149,15 @@ class Factor(Schedule):
             return
         written: Ledger = []
         lrs: list[float] = []
-        last, known = (), (0.0, 0, 0)
+        before, known = (), (0.0, 0, 0)
         for entry, group, low in zip(ledger, groups, self._floors()):
             now = group["lr"]
             if type(now) is not float:
                 break
             # Groups often have the same learning rate.
-            if last != (last := (entry, now, low)):
-                known = _times(entry, now, low, n, d)
+            present = (entry, now, low)
+            if present != before:
+                known, before = _times(entry, now, low, n, d), present
             written.append(known)
             lrs.append(known[0])
         if len(written) != len(groups):

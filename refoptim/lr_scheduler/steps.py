@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ..optimizer import Optimizer
 from .arguments import increasing, real, whole
@@ -101,7 +102,7 @@ class MultiStepLR(_Decay):
     def __init__(
         self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        self.milestones = list(milestones)
+        self.milestones: Any = milestones
         super().__init__(optimizer, gamma, last_epoch)
 
     def _check(self) -> None:
