@@ -16,6 +16,7 @@ from .kernels.interrupts import Uninterrupted
 from .neighbours import is_neighbour
 from .parameter import Parameter
 from .places import flat
+from .scalars import number
 from .sparse import SparseGrad
 
 # Keeps the quotient finite where the norm is 0, as in torch.
@@ -54,7 +55,7 @@ def clip_grad_norm_(
 
     Raises:
         ValueError: max_norm is negative or NaN, or norm_type is NaN. torch scales by a negative factor there.
-        TypeError: something is no Parameter, or a gradient carries another library's derivatives.
+        TypeError: something is no Parameter or no number, or a gradient carries another library's derivatives.
         RuntimeError: the norm is NaN or infinite, and ``error_if_nonfinite`` is set. Nothing has been changed.
 
     >>> p = Parameter([1.0, 2.0])
@@ -125,7 +126,7 @@ def clip_grads_with_norm_(
 
     Raises:
         ValueError: max_norm is negative or NaN, or total_norm is negative.
-        TypeError: something is no Parameter, or a gradient carries another library's derivatives.
+        TypeError: something is no Parameter or no number, or a gradient carries another library's derivatives.
 
     >>> p = Parameter([1.0, 2.0])
     >>> p.grad = np.array([3.0, 4.0])
@@ -134,7 +135,7 @@ def clip_grads_with_norm_(
     array([3., 4.])
 
     """
-    params, total = _with_grad(parameters), float(total_norm)
+    params, total = _with_grad(parameters), number("total_norm", total_norm)
     if total < 0:
         raise ValueError(f"Invalid total_norm: {total_norm}; it must be at least 0")
     _scale(_runs(params), _checked_max_norm(max_norm), total)
@@ -154,7 +155,8 @@ def clip_grad_value_(
 
     Raises:
         ValueError: clip_value is negative or NaN. torch makes all elements the same there.
-        TypeError: something is no Parameter, or a gradient is complex or carries another library's derivatives.
+        TypeError: something is no Parameter or no number, or a gradient is complex or carries another library's
+            derivatives.
 
     >>> p = Parameter([1.0, 2.0, 3.0])
     >>> p.grad = np.array([-3.0, 0.5, 4.0])
@@ -163,7 +165,7 @@ def clip_grad_value_(
     array([-1. ,  0.5,  1. ])
 
     """
-    params, bound = _with_grad(parameters), float(clip_value)
+    params, bound = _with_grad(parameters), number("clip_value", clip_value)
     if not bound >= 0:
         raise ValueError(f"Invalid clip_value: {clip_value}; it must be at least 0")
     for param in params:
@@ -193,15 +195,17 @@ def _with_grad(parameters: Parameter | Iterable[Parameter]) -> list[Parameter]:
 
 
 def _checked_max_norm(max_norm: Any) -> float:
-    if not float(max_norm) >= 0:
+    limit = number("max_norm", max_norm)
+    if not limit >= 0:
         raise ValueError(f"Invalid max_norm: {max_norm}; it must be at least 0")
-    return float(max_norm)
+    return limit
 
 
 def _checked_norm_type(norm_type: Any) -> float:
-    if math.isnan(float(norm_type)):
+    p = math.inf if isinstance(norm_type, str) and norm_type == "inf" else number("norm_type", norm_type)
+    if math.isnan(p):
         raise ValueError(f"Invalid norm_type: {norm_type}; it must be a number or 'inf'")
-    return float(norm_type)
+    return p
 
 
 def _checked_array(values: Any) -> Any:

@@ -151,7 +151,7 @@ def test_dollars_are_not_mathematics(command):
         (["LambdaLR(lambda epoch: 0.5)"], "lambda epoch: 0.5: functions cannot be given on the command line"),
         (["StepLR(open('x', 'w'))"], "open is not a scheduler"),
         (["ChainedScheduler([])"], "expects at least one scheduler"),
-        (["ChainedScheduler([StepLR(3), 4])"], "at index 1 should have `optimizer`"),
+        (["ChainedScheduler([StepLR(3), 4])"], "at index 1 got 4, which is no LRScheduler"),
         (["SequentialLR([StepLR(3)], milestones=[1])"], "number of schedulers"),
         (["ReduceLROnPlateau()"], "depends on metrics: give them with --metrics"),
         ([f"SequentialLR([{ONE_CYCLE}, LinearLR()], milestones=[400])"], "Tried to step 301 times"),

@@ -90,6 +90,8 @@ def forget(averaged, current, n):
         (([], swa_utils.get_ema_multi_avg_fn(0.9)), {}, TypeError, "write avg_fn= or multi_avg_fn="),
         (([],), {"arithmetic": "float16"}, ValueError, "Invalid arithmetic: 'float16'"),
         (([],), {"avg_fn": fail, "multi_avg_fn": fail}, AssertionError, "Only one of avg_fn and multi_avg_fn"),
+        (([],), {"avg_fn": 3}, TypeError, "^avg_fn must be a function or None, but is 3"),
+        (([],), {"multi_avg_fn": "x"}, TypeError, "^multi_avg_fn must be a function or None, but is 'x'"),
     ],
 )
 def test_the_constructor_refuses(arguments, options, error, message):
@@ -162,6 +164,17 @@ def test_the_device_there_is(device):
 def test_decay_is_in_its_range(get, decay):
     with pytest.raises(ValueError, match=rf"Invalid decay value {decay} provided.* in \[0,1\] range"):
         get(decay)
+
+
+@pytest.mark.parametrize("get", [swa_utils.get_ema_avg_fn, swa_utils.get_ema_multi_avg_fn])
+def test_decay_is_a_number(get):
+    with pytest.raises(TypeError, match=r"decay must be a number, but is '0\.9'"):
+        get("0.9")
+
+
+def test_a_state_that_is_no_dict_is_refused():
+    with pytest.raises(TypeError, match="the state of AveragedModel must be a dict, but is None"):
+        AveragedModel([optim.Parameter([1.0])]).load_state_dict(None)
 
 
 @pytest.mark.parametrize(

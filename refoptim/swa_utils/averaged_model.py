@@ -1,6 +1,6 @@
 """AveragedModel: a copy of a model whose parameters are averages of the model's along its training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from operator import index
 from typing import Any
@@ -55,7 +55,8 @@ class AveragedModel:
 
     Raises:
         AssertionError: both functions are given.
-        TypeError: the model is none of these, or holds something other than Parameters, and arrays as buffers.
+        TypeError: the model is none of these, or holds something other than Parameters, and arrays as buffers; or what
+            should be a function is none.
         ValueError: an unknown device or arithmetic, or a parameter and a buffer of one name.
         RuntimeError: there is no such GPU.
 
@@ -88,6 +89,9 @@ class AveragedModel:
     ) -> None:
         if avg_fn is not None and multi_avg_fn is not None:
             raise AssertionError("Only one of avg_fn and multi_avg_fn should be provided")
+        for name, function in {"avg_fn": avg_fn, "multi_avg_fn": multi_avg_fn}.items():
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a function or None, but is {function!r}")
         place = checked_device(device)
         check_arithmetic(arithmetic)
         params, buffers = named_parameters(model), named_buffers(model)
@@ -192,9 +196,12 @@ class AveragedModel:
         """Go on from a saved state: one of this class, or torch's with its tensors turned to arrays.
 
         Raises:
+            TypeError: it is no dict.
             RuntimeError: names or shapes do not fit, or a value cannot be cast. Nothing is changed then.
 
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"the state of AveragedModel must be a dict, but is {state_dict!r}")
         own = self._arrays()
         missing = [name for name in ("n_averaged", *own) if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own and name != "n_averaged"]

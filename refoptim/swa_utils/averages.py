@@ -12,7 +12,7 @@ from ..buffers import REAL_TYPE
 from ..devices import device_of, on_gpu, to_host
 from ..formulas import swa as formulas
 from ..places import brought, duplicate, flat, is_flat, put
-from ..scalars import packed
+from ..scalars import number, packed
 
 AvgFn = Callable[[Any, Any, int], Any]
 MultiAvgFn = Callable[[list[Any], list[Any], int], None]
@@ -50,7 +50,7 @@ class Exponential:
     decay: float
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.decay <= 1.0:
+        if not 0.0 <= number("decay", self.decay) <= 1.0:
             raise ValueError(f"Invalid decay value {self.decay} provided. Please provide a value in [0,1] range.")
 
     def weights(self, n: int) -> tuple[float, float]:
