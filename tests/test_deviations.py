@@ -115,6 +115,24 @@ def test_options_of_a_group_are_checked():
     torch.optim.SGD([{"params": [torch.nn.Parameter(torch.ones(1))], "lr": -1}])
 
 
+def test_state_that_an_option_needs_is_there_for_all_or_none():
+    """`amsgrad` switched on while a parameter with state sits out."""
+    moved = []
+    for module, parameter, array in ((optim, optim.Parameter, np.ones), (torch.optim, torch.nn.Parameter, torch.ones)):
+        params = [parameter(array(1)) for _ in range(2)]
+        optimizer = module.Adam(params)
+        params[0].grad = array(1)
+        optimizer.step()
+        optimizer.param_groups[0]["amsgrad"] = True
+        params[0].grad, params[1].grad = None, array(1)
+        try:
+            optimizer.step()
+        except KeyError as error:
+            assert "max_exp_avg_sq" in str(error)  # noqa: PT017  torch raises nothing
+        moved.append(float(params[1].data[0]) != 1.0)
+    assert moved == [False, True]
+
+
 def test_the_shape_of_loaded_state_is_checked_at_the_load():
     """Shape of loaded state."""
     for module, parameter, array in ((optim, optim.Parameter, np.ones), (torch.optim, torch.nn.Parameter, torch.ones)):
