@@ -47,6 +47,13 @@ def test_wrong_optimizers_are_rejected(stem):
     assert score.rejected["precision"]
 
 
+def test_all_is_compiled_before_a_mutants_time_is_taken(monkeypatch):
+    asked = []
+    monkeypatch.setattr(mutation, "answer", lambda _, request: asked.append(request["problem"]))
+    monkeypatch.setattr(mutation, "rejects", lambda _, order: str(asked == [vector.problem for vector in order]))
+    assert {verdict for _, _, verdict in mutation.verdicts("sgd", automatic=False)} == {"True"}
+
+
 @pytest.mark.parametrize("stem", ["adagrad", "adam", "adamax", "rmsprop", "sgd"])
 def test_what_only_dialects_compute_has_mutants_that_exams_reject(stem):
     made = [m for m in mutants.mutants() if m.stem == stem] + list(automatic.automatic_mutants(stem))

@@ -19,7 +19,7 @@ from refoptim.conformance.runner.answer import answer
 from refoptim.conformance.runner.judge import MalformedAnswer, judged
 from refoptim.conformance.runner.outcome import Grade, Status
 from refoptim.conformance.scenario import Scenario, Start
-from refoptim.conformance.subjects import Run, Subject
+from refoptim.conformance.subjects import Run, Subject, refoptim_subject
 from refoptim.conformance.suite import Each
 from refoptim.conformance.survivors import SURVIVORS
 from refoptim.conformance.vectors import store
@@ -140,8 +140,17 @@ def other_rules(stem: str) -> set[str]:
 def verdicts(stem: str, *, automatic: bool = True) -> list[tuple[str, str, str | None]]:
     """Return the kind and the name of each mutant of an algorithm, and why it is rejected, or None if it survives."""
     order = in_order(store.load(), stem)
+    _compile(order)
     every = all_mutants(stem, automatic=automatic)
     return [(kind_of(mutant), name_of(mutant), rejects(mutant, order)) for mutant in every]
+
+
+def _compile(vectors: list[Vector]) -> None:
+    """Answer as the right optimizer does: a mutant that has its kernels must not take the time to compile them."""
+    adapter = SubjectAdapter(refoptim_subject("fused"))
+    with np.errstate(all="ignore"):
+        for vector in vectors:
+            answer(adapter, {"cmd": "run", "problem": vector.problem})
 
 
 def score(chosen: list[str], *, automatic: bool = True, quiet: bool = True, each: Each = map) -> Score:
