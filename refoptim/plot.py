@@ -18,6 +18,7 @@ from .swa_utils import SWALR
 
 LONGEST = 1_000_000  # epochs; a curve is stepped through
 LABEL = 95  # characters in a line of the legend
+LARGEST = 1e300  # of what is drawn: axes reach further than their numbers
 POINTS = 2_000  # of a curve that are drawn, if it is longer
 PLATEAU = "ReduceLROnPlateau"
 SCHEDULERS: dict[str, Any] = {
@@ -136,9 +137,9 @@ def curves(
         raise SpecError(f"the number of steps must be from 1 to {LONGEST:,}, but is {steps}")
     specs = [parse(text) for text in texts]
     schedulers = [build(spec, _optimizer(lr)) for spec in specs]
-    if metrics is None and any(isinstance(scheduler, SCHEDULERS[PLATEAU]) for scheduler in schedulers):
+    if metrics is None and any(map(_is_plateau, schedulers)):
         raise SpecError(f"{PLATEAU} depends on metrics: give them with --metrics 0.9,0.7,0.71,...")
-    last = steps or min(max(len(metrics or ()) if _is_plateau(s) else length(s) for s in schedulers), LONGEST)
+    last = steps or max(len(metrics or ()) if _is_plateau(s) else length(s) for s in schedulers)
     return [curve(spec.text, scheduler, last, metrics) for spec, scheduler in zip(specs, schedulers, strict=True)]
 
 
@@ -152,10 +153,14 @@ def curve(label: str, scheduler: Any, steps: int, metrics: Sequence[float] | Non
         for epoch in epochs:
             try:
                 scheduler.step(*([metrics[epoch]] if _is_plateau(scheduler) and metrics is not None else []))
-            except ValueError as error:
+            except (ValueError, ArithmeticError) as error:
                 raise SpecError(f"{label}: {error}") from error
             lrs.append(float(group["lr"]))
             momentums.append(group.get("momentum"))
+    for epoch, values in enumerate(zip(lrs, momentums, strict=True)):
+        for value in values:
+            if value is not None and not abs(value) <= LARGEST:
+                raise SpecError(f"{label}: {value} at step {epoch} cannot be drawn, beyond {LARGEST}")
     return Curve(label, lrs, momentums if len(set(momentums)) > 1 else None)
 
 
@@ -188,9 +193,9 @@ _LENGTHS: dict[str, Any] = {
 
 
 def length(scheduler: Any) -> int:
-    """Return for how many epochs a schedule should be drawn: 100 where nothing tells."""
+    """Return for how many epochs a schedule should be drawn, at most LONGEST: 100 where nothing tells."""
     found = next((tell(scheduler) for name, tell in _LENGTHS.items() if hasattr(scheduler, name)), 100)
-    return max(int(found), 1)
+    return int(min(max(found, 1), LONGEST))
 
 
 def _end(scheduler: Any) -> float:
@@ -207,7 +212,7 @@ def save(found: Sequence[Curve], file: Path, *, log: bool = False) -> None:
 
     Args:
         found: the curves; those of the momentum get a panel of their own.
-        file: where the picture goes. What was there is overwritten.
+        file: where the picture goes, as PNG if its name has no ending. What was there is overwritten.
         log: whether the learning rates' axis is logarithmic (default: False).
 
     Raises:

@@ -305,7 +305,7 @@ def test_any_gamma(gamma):
         assert scheduler.get_last_lr() == scheduler.at(epoch) == pytest.approx(expected.tolist())
 
 
-@pytest.mark.parametrize("power", [0.0, 1e-300, 0.1, 33.0, 1e4, 1e100])
+@pytest.mark.parametrize("power", [0.0, 1e-300, 0.1, 33.0, 1e4, 1e100, 1e308])
 def test_any_power(power):
     scheduler = lrs.PolynomialLR(sgd(), 3, power)
     expected = [BASE * (left / 3) ** power for left in (3, 2, 1, 0)]

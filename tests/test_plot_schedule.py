@@ -79,6 +79,8 @@ def test_a_plateau_is_drawn_from_its_metrics():
         (f"SequentialLR([LinearLR(), {ONE_CYCLE}], milestones=[10])", 309),
         ("ChainedScheduler([LinearLR(), StepLR(30)])", 149),
         ("StepLR(1_000_000_000)", plot.LONGEST),
+        ("CyclicLR(base_lr=0.1, max_lr=1, step_size_up=1e308, step_size_down=1e308)", plot.LONGEST),
+        ("CosineAnnealingLR(1e-300)", 1),
     ],
 )
 def test_all_of_a_schedule_is_drawn(text, last, monkeypatch):
@@ -125,6 +127,11 @@ def test_the_default_is_a_png_in_this_folder(command, arguments):
     assert Path("schedule.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
+def test_a_name_without_an_ending_is_a_png(command):
+    assert command("StepLR(3)", "-o", "curve") == (0, "curve\n", "", ["curve"])
+    assert Path("curve").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
 def test_dollars_are_not_mathematics(command):
     assert command("CyclicLR(base_lr=0.1, max_lr=1.0, scale_mode='cycle')", "MultiStepLR([3],  gamma=0.5)")[0] == 0
     plot.save([plot.Curve("$\\no such command$", [1.0, 2.0], None)], Path("dollars.svg"))
@@ -155,6 +162,8 @@ def test_dollars_are_not_mathematics(command):
         (["SequentialLR([StepLR(3)], milestones=[1])"], "number of schedulers"),
         (["ReduceLROnPlateau()"], "depends on metrics: give them with --metrics"),
         ([f"SequentialLR([{ONE_CYCLE}, LinearLR()], milestones=[400])"], "Tried to step 301 times"),
+        (["ExponentialLR(1e200)"], "ExponentialLR(1e200): inf at step 2 cannot be drawn, beyond 1e+300"),
+        (["CyclicLR(-1.7e308, 1.7e308, 3)", "--log"], "-1.7e+308 at step 0 cannot be drawn, beyond 1e+300"),
         (["StepLR(3)", "--steps", "0"], "the number of steps must be from 1 to 1,000,000, but is 0"),
         (["StepLR(3)", "--lr", "-1"], "the learning rate must be a finite number, at least 0, but is -1.0"),
         (["StepLR(3)", "--lr", "nan"], "but is nan"),
@@ -171,10 +180,13 @@ def test_what_cannot_be_drawn_is_said_in_a_line_and_nothing_is_written(command, 
 
 
 def test_arguments_that_are_no_numbers_are_refused(command, capsys):
-    for arguments in (["--metrics", "1,two"], ["--steps", "x"]):
+    for arguments, message in (
+        (["--metrics", "1,two"], "invalid list of numbers: '1,two'; write 0.9,0.7,0.71,..."),
+        (["--steps", "x"], "invalid int value: 'x'"),
+    ):
         with pytest.raises(SystemExit, match="2"):
             command("StepLR(3)", *arguments)
-        assert "invalid" in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_nothing_in_a_text_is_executed(tmp_path, monkeypatch):

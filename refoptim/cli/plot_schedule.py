@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         type=Path,
         default=Path("schedule.png"),
         metavar="FILE",
-        help="default: schedule.png; or .svg, .pdf",
+        help="default: schedule.png; or .svg, .pdf; PNG if the name has no ending",
     )
     plot.add_argument("--steps", type=int, metavar="N", help="the last step; default: enough to see all of each curve")
     plot.add_argument("--lr", type=float, default=0.1, help="the optimizer's learning rate (default: 0.1)")
@@ -37,7 +37,10 @@ def add(commands: Any) -> None:
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid list of numbers: {text!r}; write 0.9,0.7,0.71,...") from None
 
 
 def run(options: argparse.Namespace) -> int:

@@ -190,4 +190,4 @@ class CosineAnnealingWarmRestarts(Schedule):
 def _annealed(period: float, epoch: int, count: int) -> tuple[list[int], int]:
     """Return the factors of some epochs in a row."""
     q, one = common(period)
-    return annealing(epoch * one, q, one, min(count, int(2 * period) + 1))
+    return annealing(epoch * one, q, one, min(count, int(2 * period) + 2))

@@ -196,7 +196,8 @@ def _fractional_powers(total: int, power: float, epoch: int, count: int) -> tupl
     Each is right to an ulp of the library's pow, whose argument is rounded: what that lost is put back. Below epoch 0
     there is none.
     """
-    slope = power * _ONE
+    # Of a larger power nothing is left that could be put right.
+    slope = min(power, 2.0**100) * _ONE
     ratios = []
     for left in range(total - max(epoch, 0), max(total - epoch - count, 0), -1):
         quotient = left / total
