@@ -172,6 +172,17 @@ def test_learning_rates_of_an_array_are_numbers():
         assert [type(value) for value in values] == [kind] * 3
 
 
+def test_get_lr_of_an_object_is_not_asked():
+    """`get_lr` assigned to a scheduler."""
+    found = []
+    for module, optimizer in sides(1.0):
+        scheduler = module.ExponentialLR(optimizer, 0.5)
+        scheduler.get_lr = lambda: [0.25]
+        scheduler.step()
+        found += scheduler.get_last_lr()
+    assert found == [0.5, 0.25]
+
+
 def test_get_lr_outside_of_a_step():
     """`get_lr()` outside of a step: both warn."""
     found = []
