@@ -77,9 +77,15 @@ class MutantExam(Exam):
 
 
 def examine(mutant: Mutant, exams: list[MutantExam]) -> str | None:
-    """Return why a mutant is rejected, or None if it survives every exam of its stem."""
+    """Return why a mutant is rejected, or None if it survives every exam of its stem. To raise is a reason."""
     for exam in exams:
-        if mutant.optimizer in (None, exam.case.optimizer) and (reason := exam.rejects(mutant.subject)):
+        if mutant.optimizer not in (None, exam.case.optimizer):
+            continue
+        try:
+            reason = exam.rejects(mutant.subject)
+        except Exception as error:  # noqa: BLE001  a wrong optimizer may raise anything
+            reason = f"{type(error).__name__}: {error}"
+        if reason:
             return f"{exam.case} {exam.dtype}: {reason}"
     return None
 

@@ -111,7 +111,7 @@ def described(name: str) -> tuple[str, str | None]:
     text = inspect.getdoc(plot.SCHEDULERS[name]) or ""
     sentence = " ".join(text.partition("\n\n")[0].replace("``", "`").split())
     formula = re.search(r"^\.\. math::\n((?: +.*\n)+)", text, re.MULTILINE)
-    return sentence, formula and " ".join(formula[1].replace("``", "").split())
+    return sentence, formula and " ".join(formula[1].split())
 
 
 def page() -> str:
