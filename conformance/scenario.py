@@ -115,9 +115,8 @@ def bookkeeping(case: Case, meaning: Meaning, dtype: Any, steps: int = 9) -> Sce
         ]
         for step in range(steps)
     ]
-    # A gradient of zeros is one: of all parameters at once, beside others, and in every other element.
-    zeros = {(6, 0): 1, (6, 1): 1, (6, 2): 1, (6, 3): 1, (7, 0): 1, (7, 1): 2, (7, 2): 2, (7, 3): 1}
-    for (step, i), every in zeros.items():
+    # A gradient of zeros is one: of all parameters that have any, of one beside others, and in every other element.
+    for step, i, every in ((1, 1, 1), (1, 3, 1), (6, 2, 1), (7, 0, 2)):
         if (grad := grads[step][i]) is not None:
             grad.reshape(-1)[::every] = 0
     other = dict(case.options) | dict(meaning.other)

@@ -87,7 +87,7 @@ PROGRAM_MUTANTS = tuple(
         ("least size added", "squared_step_size", ", eps_of_size * eps_of_size)", " + eps_of_size**2, 0.0)"),
         ("d not squared", "squared_step_size", "(d * d)", "d"),
         ("d multiplies", "squared_step_size", "update / (size * (d * d))", "update * (d * d) / size"),
-        ("updates always as large as d", "squared_step_size", ", 1.0)", ", 0.0)"),
+        ("updates always as large as d", "squared_step_size", ", 1.0)", ", 2.0**-100)"),
         ("updates never limited", "squared_step_size", "mean / maximum", "mean * 1.0 or maximum"),
         ("step size not squared", "squared_step_size", "rho * rho", "rho"),
         ("step size of a vector squared", "_step_vector", "math.sqrt(squared)", "squared"),
