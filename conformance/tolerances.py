@@ -47,8 +47,9 @@ class RoundingLimits(NamedTuple):
 
 ROUNDING_LIMITS = RoundingLimits(nearest=0, once=0, master=0, written=0, strays=0, bias=5.0)
 
-# Two means over some thousand elements that differ by less are the same.
-MEAN_NOISE = 0.004
+# Two means over 1,024 elements that differ by less are the same. Where few elements differ, by an ulp, this has a
+# standard error of 0.003, and which ones do depends on the processor that torch and NumPy find.
+MEAN_NOISE = 0.012
 
 # How well the exact value must be known to judge by it, in ulps.
 BALL = 0.001
