@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -202,7 +203,10 @@ def _checked_max_norm(max_norm: Any) -> float:
 
 
 def _checked_norm_type(norm_type: Any) -> float:
-    p = math.inf if isinstance(norm_type, str) and norm_type == "inf" else number("norm_type", norm_type)
+    if isinstance(norm_type, str):  # "inf", "-inf" and whatever else torch takes for a number
+        with suppress(ValueError):
+            norm_type = float(norm_type)
+    p = number("norm_type", norm_type)
     if math.isnan(p):
         raise ValueError(f"Invalid norm_type: {norm_type}; it must be a number or 'inf'")
     return p

@@ -349,3 +349,9 @@ def test_values_are_clipped_as_in_torch(dtype, limit, layout):
     utils.clip_grad_value_(params, limit)
     for param, tensor in zip(params, tensors, strict=True):
         np.testing.assert_array_equal(param.grad, tensor.grad)
+
+
+@pytest.mark.parametrize(("text", "p"), [("inf", math.inf), ("-inf", -math.inf), ("2", 2.0), (" 1.5 ", 1.5)])
+def test_a_norm_may_be_named_as_in_torch(text, p):
+    grads = [np.array([3.0, -4.0]), np.array([1.0])]
+    assert utils.get_total_norm(grads, text) == utils.get_total_norm(grads, p)
